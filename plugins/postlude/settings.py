@@ -1,0 +1,59 @@
+"""Every setting in one place: `POSTLUDE_…` environment variables with defaults that suit a laptop."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """Settings of one installation; `POSTLUDE_HOME=/var/lib/postlude` sets `home`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="POSTLUDE_", frozen=True, extra="ignore")
+
+    home: Path = Field(PROJECT / ".postlude", description="state of a laptop installation: database, logs, mail, reports")
+    include: Path = Field(PROJECT / "include", description="campaigns, segments, sources, calendar, templates, SQL")
+    db_url: str = Field("", description="PostgreSQL URL of an existing server; empty: the embedded server in `home`")
+    test_db_url: str = Field("", description="server on which the tests may create databases; empty: embedded")
+
+    # definitions (design, section 4)
+    new_days: int = 30
+    active_days: int = 90
+    at_risk_days: int = 180
+    loyalty_orders: int = Field(3, description="loyalty starts with this many counted orders ...")
+    loyalty_spend: float = Field(300, description="... or with this much spent, in the shop's currency")
+
+    # sending
+    sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")
+    smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
+    catcher_smtp_port: int = 18025
+    catcher_http_port: int = 18026
+    web_url: str = Field("http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached")
+    web_port: int = 18027
+    airflow_port: int = 18080
+    secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
+    batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
+    lease: timedelta = Field(timedelta(minutes=15), description="how long a claim may stay unsettled before recovery")
+    max_lag: timedelta = Field(timedelta(hours=6), description="a scheduled run older than this sends nothing")
+    marketing_cap: int = Field(3, description="marketing messages per customer in any `marketing_cap_days` days")
+    marketing_cap_days: int = 7
+
+    # gates
+    quarantine_share: float = Field(0.02, description="share of refused rows above which a load stops")
+    min_free_rows: int = Field(20, description="so many refused rows never stop a load by their share alone")
+    docs_days: int = Field(30, description="Data Docs and reports are kept so many days")
+
+    @property
+    def sql(self) -> Path:
+        return self.include / "sql"
+
+
+@lru_cache
+def settings() -> Settings:
+    return Settings()  # type: ignore[call-arg]
