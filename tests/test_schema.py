@@ -21,6 +21,12 @@ def test_the_public_views_have_their_stable_names(conn: Connection) -> None:
     assert VIEWS <= set(names)
 
 
+def test_every_function_explains_itself(conn: Connection) -> None:
+    silent = conn.scalars(text("""
+        select proname from pg_proc where pronamespace = 'postlude'::regnamespace and obj_description(oid, 'pg_proc') is null"""))
+    assert list(silent) == []
+
+
 def test_every_table_explains_itself(conn: Connection) -> None:
     silent = conn.scalars(text("""
         select relname from pg_class where relnamespace = 'postlude'::regnamespace and relkind = 'r'

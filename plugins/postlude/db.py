@@ -156,7 +156,7 @@ def sql(name: str) -> TextClause:
     path = settings().sql / f"{name}.sql"
     body = path.read_text(encoding="utf-8")
     declared = header(body).get("params", "")
-    names = {word for word in re.findall(r"([a-z_]\w*) [a-z]", declared)}
+    names = set(re.findall(r"(?:^|,)\s*([a-z_]\w*) [a-z]", declared))
     code = re.sub(r"--[^\n]*", "", body)
     bound = set(_PARAM.findall(code))
     if names != bound:
@@ -174,7 +174,7 @@ def header(body: str) -> dict[str, str]:
         words = line[2:].strip()
         first = words.split(" ", 1)[0].rstrip(",")
         if first in _HEADER_KEYS:
-            key, words = first, words[len(first):].strip(" ,")
+            key, words = first, words[len(first) :].lstrip(" ,")
             if words.startswith("writes "):  # "reads, writes  table: ..."
                 found["writes"] = words = words[7:].strip()
         found[key] = f"{found.get(key, '')} {words}".strip()

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     loyalty_orders: int = Field(3, description="loyalty starts with this many counted orders ...")
     loyalty_spend: float = Field(300, description="... or with this much spent, in the shop's currency")
 
+    max_feature_age: timedelta = Field(timedelta(hours=36), description="segments older than this start no campaign")
+    holdout_salt: str = Field("postlude", description="changing it draws all control groups anew")
+
     # sending
     sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")
     smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
@@ -41,6 +44,8 @@ class Settings(BaseSettings):
     batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
     lease: timedelta = Field(timedelta(minutes=15), description="how long a claim may stay unsettled before recovery")
     max_lag: timedelta = Field(timedelta(hours=6), description="a scheduled run older than this sends nothing")
+    max_past: timedelta = Field(timedelta(hours=36), description="a run as of an earlier instant plans history only")
+    old_secrets: str = Field("", description="former keys, comma separated: links made with them still work")
     marketing_cap: int = Field(3, description="marketing messages per customer in any `marketing_cap_days` days")
     marketing_cap_days: int = 7
 

@@ -1,5 +1,7 @@
 """Alembic environment: one connection, our own version table in our own schema, every migration in its own transaction."""
 
+from pathlib import Path
+
 from alembic import context
 from sqlalchemy import create_engine, text
 
@@ -14,6 +16,8 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         context.run_migrations()
+    # functions carry rules, not data: the code's version always replaces the database's
+    connection.connection.driver_connection.execute(Path(__file__).with_name("functions.sql").read_text(encoding="utf-8"))
     connection.commit()
     connection.execute(text("select pg_advisory_unlock_all()"))
     connection.commit()

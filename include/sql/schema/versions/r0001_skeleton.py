@@ -9,7 +9,9 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(Path(__file__).with_name("r0001_skeleton.sql").read_text(encoding="utf-8"))
+    # past SQLAlchemy: a script with several statements and no parameters
+    script = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    op.get_bind().connection.driver_connection.execute(script)
 
 
 def downgrade() -> None:

@@ -3,31 +3,6 @@
 
 set local search_path = postlude;
 
--- ------------------------------------------------------------------ functions
-
-create function uuid_of(variadic parts text[]) returns uuid
-language sql immutable strict parallel safe as $$
-    -- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
-    select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
-    from (select substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16) as h) as d
-$$;
-comment on function uuid_of is 'Deterministic id of a business fact. The Python twin is postlude.message.uuid_of.';
-
-create function local_instant(wall timestamp, zone text) returns timestamptz
-language sql stable strict parallel safe as $$
-    -- a wall time in a gap moves forward by the gap; one that exists twice is taken once, the first
-    select min(t) from (
-        select wall at time zone zone as t
-        union all select (wall at time zone zone) - d
-        from (values (interval '30 minutes'), (interval '1 hour'), (interval '2 hours')) as shift (d)
-        where ((wall at time zone zone) - d) at time zone zone = wall
-    ) as candidates
-$$;
-comment on function local_instant is 'The instant at which the clocks of `zone` first show `wall`. The Python twin is postlude.timing.local_instant.';
-
-create function known_zone(zone text) returns boolean
-language sql stable parallel safe as $$ select exists (select 1 from pg_timezone_names where name = zone) $$;
-
 -- ------------------------------------------------------------------ runs and gates
 
 create table runs (
@@ -55,6 +30,7 @@ create table gate_results (
     suite_hash  text not null,
     evaluated   int not null,
     failures    jsonb not null default '[]',
+    metrics     jsonb not null default '{}',
     docs        text
 );
 create index gate_results_latest on gate_results (gate, subject, checked_at desc);
@@ -89,6 +65,10 @@ create table loads (
     unique (source_id, entity, checksum)
 );
 comment on table loads is 'Delivered files by checksum: the same file delivered again counts once.';
+
+create table time_zones (zone text primary key);
+comment on table time_zones is 'Zone names the server knows; anything else falls back to the shop''s zone.';
+insert into time_zones select name from pg_timezone_names where name not like 'posix%' and name !~ '^(Factory|localtime)$';
 
 create table customers (
     customer_id         bigint generated always as identity primary key,
@@ -366,6 +346,7 @@ create table enrolments (
     order_id     bigint references orders,
     anchor_key   text not null,
     anchor_at    timestamptz not null,
+    watch_from   timestamptz not null,
     arm          text not null default 'treated' check (arm in ('treated', 'holdout')),
     enrolled_at  timestamptz not null,
     exited_at    timestamptz,
@@ -379,6 +360,7 @@ create index enrolments_active on enrolments (campaign_id, customer_id) where ex
 create index enrolments_customer on enrolments (customer_id);
 comment on table enrolments is 'One customer''s one passage through one campaign for one anchor; ends with one exit reason.';
 comment on column enrolments.anchor_key is 'the business fact it hangs on: order:<id>, lapse:<last order id>, once';
+comment on column enrolments.watch_from is 'facts after this instant can end the passage: the anchor, or the last order known when a segment was entered';
 comment on column enrolments.arm is 'holdout: left alone on purpose, so that the effect of the campaign can be measured';
 
 create table refusals (

@@ -1,0 +1,103 @@
+"""# campaign__<id>: one DAG per file in include/campaigns
+
+Enrols customers, plans their messages, checks the plan and releases it: `enrol → schedule → check_plan → release`. It sends
+nothing: `deliver` does, on its own clock, after looking at everything again.
+
+**When** after `segment`, for the same business date and as of the same instant. By hand at any time.
+
+**Parameters**
+- `as_of`: enrol and plan as of this instant; empty: the instant of the segments that started the run, by hand now. What is
+  planned for the past expires, it is not sent.
+
+**When it is red**
+- its only task is `broken_file`: the campaign file has mistakes; the log and the docs of the DAG list each with file, line and cure.
+  The other campaigns go on. Mend the file; within a minute the DAG has its real tasks again.
+- `enrol`, `schedule`: the log names the reason; clear the task when that is mended.
+- `check_plan`: the planned messages look wrong; nothing of this run is released. Data Docs shows why.
+- `release`: clear the task.
+
+**Running it again is safe**: an enrolment and a message have an id made of what they are, so planning twice plans once. Downstream of a
+backfill the run knows it and writes history only.
+"""
+
+import hashlib
+import re
+
+from airflow.sdk import PartitionedAssetTimetable, dag
+
+from postlude.campaign import load_campaign
+from postlude.errors import InputError
+from postlude.orchestration import AS_OF, DEFAULTS, EVERY_DAG, SEGMENTS, stage
+from postlude.settings import settings
+
+
+def campaign_dag(path, campaign):
+    @dag(
+        dag_id=f"campaign__{campaign.id}",
+        dag_display_name=f"campaign: {campaign.name}",
+        schedule=PartitionedAssetTimetable(assets=SEGMENTS),
+        doc_md="\n".join([f"{campaign.description}\n", *(f"- {line}" for line in campaign.in_words()), "", __doc__]),
+        tags=["postlude", "campaign", campaign.kind],
+        params={"as_of": AS_OF},
+        **EVERY_DAG | {"default_args": DEFAULTS | {"owner": campaign.owner}},
+    )
+    def sequence():
+        @stage
+        def enrol(run):
+            from postlude import pipeline
+
+            return pipeline.enrol(path, **run.stamp)
+
+        @stage
+        def schedule(run):
+            from postlude import pipeline
+
+            return pipeline.schedule(path, **run.stamp)
+
+        @stage
+        def check_plan(run):
+            from postlude import pipeline
+
+            return pipeline.check("plan", campaign.id, run.now, run.run_id)
+
+        @stage
+        def release(run):
+            from postlude import pipeline
+
+            return pipeline.release(path, **run.stamp)
+
+        enrol() >> schedule() >> check_plan() >> release()
+
+    sequence()
+
+
+def red_dag(stem, message):
+    name = re.sub(r"[^\w.-]", "_", stem, flags=re.ASCII)  # another character in an id would stop the whole file
+    if name != stem:
+        name += "_" + hashlib.sha256(stem.encode()).hexdigest()[:6]
+
+    @dag(
+        dag_id=f"campaign__{name}",
+        schedule=PartitionedAssetTimetable(assets=SEGMENTS),
+        doc_md=f"**This campaign does not run: its file has mistakes.**\n\n```\n{message}\n```\n{__doc__}",
+        tags=["postlude", "campaign", "broken"],
+        **EVERY_DAG,
+    )
+    def broken():
+        @stage
+        def broken_file(run):
+            raise InputError(message)
+
+        broken_file()
+
+    broken()
+
+
+for file in sorted(settings().include.joinpath("campaigns").glob("[!.]*.yml")):
+    try:
+        loaded = load_campaign(file)
+    except Exception as error:  # whatever is wrong with one file, the other campaigns go on
+        told = str(error) if isinstance(error, InputError) else f"{file.name}: cannot be read: {type(error).__name__}: {error}"
+        red_dag(file.stem, told)
+    else:
+        campaign_dag(str(file), loaded)

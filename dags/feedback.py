@@ -1,0 +1,45 @@
+"""# feedback: what happened to the messages
+
+Collects events (deliveries, bounces, complaints, clicks, answers, unsubscribes) from the channels and the public pages, applies
+them, and checks the result: `collect → apply → check_events`. Applying an event adds suppressions, withdraws consent, ends
+enrolments and settles messages whose outcome was unknown.
+
+**When** every 10 minutes, one run at a time. An unsubscribe on the public page is obeyed at once and does not wait for this.
+
+**When it is red**
+- `collect`: a channel's reporting does not answer; what was not collected is collected next time.
+- `apply`: the log names the reason; events stay in the inbox until they are applied.
+- `check_events`: shares of bounces, complaints or unknown outcomes look wrong; Data Docs shows them. Look before the next send.
+
+**Running it again is safe**: an event has an id made of what it says, and counts once.
+"""
+
+from airflow.sdk import dag
+
+from postlude.orchestration import EVERY_DAG, stage
+
+
+@dag(schedule="*/10 * * * *", doc_md=__doc__, tags=["postlude", "sending"], **EVERY_DAG)
+def feedback():
+    @stage
+    def collect(run):
+        from postlude import pipeline
+
+        return pipeline.collect(run.now, run.run_id)
+
+    @stage
+    def apply(run):
+        from postlude import pipeline
+
+        return pipeline.apply_events(run.now, run.run_id)
+
+    @stage
+    def check_events(run):
+        from postlude import pipeline
+
+        return pipeline.check("events", "", run.now, run.run_id)
+
+    collect() >> apply() >> check_events()
+
+
+feedback()

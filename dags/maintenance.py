@@ -1,0 +1,35 @@
+"""# maintenance: the house kept in order
+
+Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs and reports older than
+`POSTLUDE_DOCS_DAYS`: `recover → maintain`. No row about a person, a message or a suppression is removed here.
+
+**When** daily at 03:30 UTC, one run at a time.
+
+**When it is red** the log names the reason. Nothing waits for this DAG: mend it during the day and clear the task.
+
+**Running it again is safe**: what is in order stays as it is.
+"""
+
+from airflow.sdk import dag
+
+from postlude.orchestration import EVERY_DAG, stage, wall_clock
+
+
+@dag(schedule="30 3 * * *", doc_md=__doc__, tags=["postlude", "upkeep"], **EVERY_DAG)
+def maintenance():
+    @stage
+    def recover(run):
+        from postlude import pipeline
+
+        return pipeline.recover(wall_clock(), run.run_id)
+
+    @stage
+    def maintain(run):
+        from postlude import pipeline
+
+        return pipeline.maintain(run.now, run.run_id)
+
+    recover() >> maintain()
+
+
+maintenance()

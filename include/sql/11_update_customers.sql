@@ -1,0 +1,37 @@
+-- update_customers: take over what a delivery says about customers we know; a blank never erases what is known.
+--
+-- reads   staging_customers, customer_identities
+-- writes  customers
+-- params  source text
+-- re-run  safe: an older or equal version changes nothing
+with newest as (
+    select distinct on (source_customer_id) *
+    from staging_customers
+    where cardinality(problems) = 0
+    order by source_customer_id, updated_at desc nulls last, _file desc nulls last, _row desc
+)
+
+update customers as c
+set
+    email = coalesce(n.email, c.email),
+    first_name = coalesce(n.first_name, c.first_name),
+    last_name = coalesce(n.last_name, c.last_name),
+    locale = coalesce(n.locale, c.locale),
+    time_zone = coalesce(n.time_zone, c.time_zone),
+    country = coalesce(n.country, c.country),
+    marketplace = coalesce(n.marketplace, c.marketplace),
+    created_at = coalesce(least(n.created_at, c.created_at), n.created_at),
+    updated_at = coalesce(n.updated_at, c.updated_at)
+from newest as n
+inner join customer_identities as i on i.source_id = :source and i.source_customer_id = n.source_customer_id
+where
+    c.customer_id = i.customer_id and c.source_id = :source and c.source_customer_id = n.source_customer_id
+    and (c.updated_at is null or n.updated_at > c.updated_at)
+    and (
+        coalesce(n.email, c.email), coalesce(n.first_name, c.first_name), coalesce(n.last_name, c.last_name),
+        coalesce(n.locale, c.locale), coalesce(n.time_zone, c.time_zone), coalesce(n.country, c.country),
+        coalesce(n.marketplace, c.marketplace), coalesce(least(n.created_at, c.created_at), n.created_at),
+        coalesce(n.updated_at, c.updated_at)
+    ) is distinct from (
+        c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.created_at, c.updated_at
+    )

@@ -1,0 +1,52 @@
+-- merge_orders: new orders and newer versions of known ones.
+--
+-- reads   chosen_orders, staging_orders, customer_identities
+-- writes  orders
+-- params  source text, now timestamptz
+-- re-run  safe: an older or equal version changes nothing
+insert into orders as o (
+    source_id, source_order_id, customer_id, currency, status, placed_at, paid_at, cancelled_at, promised_on, paid_amount,
+    marketplace, gift, updated_at, known_at
+)
+select
+    :source,
+    s.source_order_id,
+    i.customer_id,
+    s.currency,
+    s.status,
+    c.placed_at,
+    s.paid_at,
+    s.cancelled_at,
+    s.promised_on,
+    s.paid_amount,
+    s.marketplace,
+    coalesce(s.gift, false),
+    s.updated_at,
+    :now
+from chosen_orders as c
+inner join staging_orders as s on s._row = c.chosen_row
+left join customer_identities as i on i.source_id = :source and i.source_customer_id = s.source_customer_id
+where c.verdict in ('new', 'newer')
+order by c.placed_at, s.source_order_id collate "C"
+on conflict (source_id, source_order_id) do update set
+    -- an order that had its customer keeps it: a part of it without the customer's name does not make it nobody's
+    customer_id = coalesce(excluded.customer_id, o.customer_id),
+    currency = excluded.currency,
+    status = excluded.status,
+    placed_at = excluded.placed_at,
+    paid_at = excluded.paid_at,
+    cancelled_at = excluded.cancelled_at,
+    promised_on = excluded.promised_on,
+    paid_amount = excluded.paid_amount,
+    marketplace = excluded.marketplace,
+    gift = excluded.gift,
+    updated_at = excluded.updated_at
+where
+    (
+        o.customer_id, o.currency, o.status, o.placed_at, o.paid_at, o.cancelled_at, o.promised_on, o.paid_amount,
+        o.marketplace, o.gift, o.updated_at
+    ) is distinct from (
+        coalesce(excluded.customer_id, o.customer_id), excluded.currency, excluded.status, excluded.placed_at,
+        excluded.paid_at, excluded.cancelled_at, excluded.promised_on, excluded.paid_amount, excluded.marketplace,
+        excluded.gift, excluded.updated_at
+    )

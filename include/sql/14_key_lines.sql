@@ -1,0 +1,54 @@
+-- key_lines: the delivered lines with their order and their key, without lines of older versions of an order.
+--
+-- reads   staging_order_lines, chosen_orders, orders
+-- writes  keyed_lines (temporary)
+-- params  source text
+-- re-run  after keyed_lines was dropped
+create temporary table keyed_lines on commit drop as
+with delivered as (
+    select
+        o.order_id,
+        s.line_key,
+        s.sku,
+        s.description,
+        s.quantity,
+        s.unit_price,
+        coalesce(s.placed_at, o.placed_at) as placed_at,
+        s._file,
+        s._row,
+        case
+            when s.line_key is null then md5(concat(
+                s.sku, chr(31), s.description, chr(31), trim_scale(s.quantity), chr(31), trim_scale(s.unit_price), chr(31),
+                extract(epoch from s.placed_at)
+            ))
+        end as content
+    from staging_order_lines as s
+    inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
+    left join chosen_orders as c on c.source_order_id = s.source_order_id
+    where
+        cardinality(s.problems) = 0
+        and c.verdict is distinct from 'older'
+        -- of several versions in one delivery only the newest speaks
+        and (c.version is null or s._file is null or c.chosen_file is null or s._file = c.chosen_file)
+),
+
+numbered as (
+    select
+        *,
+        -- identical lines inside one file are real; the same line in two files is one
+        coalesce(
+            line_key, concat(content, '#', row_number() over (partition by order_id, _file, content order by _row))
+        ) as key
+    from delivered
+)
+
+select distinct on (order_id, key)
+    order_id,
+    key,
+    sku,
+    description,
+    quantity,
+    unit_price,
+    placed_at
+from numbered
+order by order_id, key, _file desc nulls last, _row desc

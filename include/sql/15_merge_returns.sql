@@ -1,0 +1,31 @@
+-- merge_returns: returns. Dates only add up, except that the last delivery says whether the return is closed.
+--
+-- reads   staging_returns, orders
+-- writes  returns
+-- params  source text
+-- re-run  safe: an equal row changes nothing
+insert into returns as t (order_id, return_key, sku, requested_at, received_at, refunded_at, closed_at)
+select distinct on (o.order_id, s.return_key)
+    o.order_id,
+    s.return_key,
+    s.sku,
+    s.requested_at,
+    s.received_at,
+    s.refunded_at,
+    s.closed_at
+from staging_returns as s
+inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
+where cardinality(s.problems) = 0
+order by o.order_id, s.return_key, s._file desc nulls last, s._row desc
+on conflict (order_id, return_key) do update set
+    sku = excluded.sku,
+    requested_at = excluded.requested_at,
+    received_at = coalesce(excluded.received_at, t.received_at),
+    refunded_at = coalesce(excluded.refunded_at, t.refunded_at),
+    closed_at = excluded.closed_at
+where
+    (t.sku, t.requested_at, t.received_at, t.refunded_at, t.closed_at)
+    is distinct from (
+        excluded.sku, excluded.requested_at, coalesce(excluded.received_at, t.received_at),
+        coalesce(excluded.refunded_at, t.refunded_at), excluded.closed_at
+    )

@@ -1,0 +1,49 @@
+-- candidates_of_event: orders whose event (placed, paid, shipped, delivered) lies in the campaign's reach.
+-- Where a source knows no deliveries at all, the order date stands for them.
+--
+-- reads   orders, shipments, sources
+-- writes  candidates (temporary)
+-- params  event text, now timestamptz, max_age interval, once_per text
+-- re-run  safe: lives for one transaction
+create temporary table candidates on commit drop as
+with without_shipments as (
+    select s.source_id
+    from sources as s
+    where not exists (
+        select 1 from orders as o inner join shipments as p on o.order_id = p.order_id where o.source_id = s.source_id
+    )
+),
+
+happened as (
+    select
+        o.order_id,
+        o.customer_id,
+        o.source_id,
+        o.source_order_id,
+        case cast(:event as text)
+            when 'placed' then o.placed_at
+            when 'paid' then coalesce(o.paid_at, o.placed_at)
+            when 'shipped' then (select min(p.shipped_at) from shipments as p where p.order_id = o.order_id)
+            when 'delivered' then
+                case
+                    when o.source_id in (select w.source_id from without_shipments as w) then o.placed_at
+                    else delivered_at(o.order_id, :now)
+                end
+        end as anchor_at
+    from orders as o
+    where
+        o.customer_id is not null
+        and o.placed_at < :now
+        -- an order delivered within reach was placed at most a year before
+        and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'
+)
+
+select
+    h.customer_id,
+    h.order_id,
+    case cast(:once_per as text) when 'customer' then 'once' else 'order:' || h.source_id || ':' || h.source_order_id end as anchor_key,
+    h.anchor_at,
+    h.anchor_at as watch_from,
+    h.source_id
+from happened as h
+where h.anchor_at <= :now and h.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)

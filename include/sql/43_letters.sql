@@ -1,0 +1,54 @@
+-- letters: what a template needs to know for each claimed message.
+--
+-- reads   messages, enrolments, campaign_versions, customers, sources, orders, order_lines, products, shipments
+-- params  ids uuid[], now timestamptz
+-- re-run  safe: only reads
+select
+    m.message_id,
+    m.campaign_id,
+    m.step_id,
+    m.template,
+    m.kind,
+    m.attempt,
+    m.coupon_code,
+    v.definition,
+    s.source_id,
+    s.shop,
+    s.currency,
+    c.email,
+    coalesce(c.first_name, '') as first_name,
+    coalesce(c.last_name, '') as last_name,
+    coalesce(c.locale, s.locale) as locale,
+    coalesce(c.country, '') as country,
+    coalesce(z.zone, s.time_zone) as zone,
+    o.source_order_id as order_number,
+    o.placed_at,
+    delivered_at(o.order_id, :now) as delivered_at,
+    coalesce(lines.items, '[]') as items
+from messages as m
+inner join enrolments as e on m.enrolment_id = e.enrolment_id
+inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
+inner join customers as c on m.customer_id = c.customer_id
+inner join sources as s on c.source_id = s.source_id
+left join time_zones as z on c.time_zone = z.zone
+left join orders as o on e.order_id = o.order_id
+left join lateral (
+    -- the dearest line first: it is the item the mail is about
+    select
+        jsonb_agg(
+            jsonb_build_object(
+                'sku', l.sku,
+                'name', coalesce(p.name, l.description, ''),
+                'category', coalesce(p.category, ''),
+                'url', p.url,
+                'image_url', p.image_url,
+                'quantity', l.quantity,
+                'unit_price', l.unit_price
+            )
+            order by l.quantity * l.unit_price desc, l.line_key
+        ) as items
+    from order_lines as l
+    left join products as p on l.sku = p.sku and p.source_id = o.source_id
+    where l.order_id = o.order_id and l.counted
+) as lines on true
+where m.message_id = any(cast(:ids as uuid []))

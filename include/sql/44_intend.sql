@@ -1,0 +1,28 @@
+-- intend: committed before the final dot, so that a crash after it leaves `unknown` and not a second copy.
+-- Gives no row when the claim is no longer ours, the message has expired, or the person has said no meanwhile.
+--
+-- reads   customers, suppressions
+-- writes  messages, attempts: handed_over_at
+-- params  message_id uuid, worker text, attempt int, now timestamptz, content_hash text, coupon_code text
+-- re-run  safe: the same claim intends once
+with mine as (
+    update messages as m
+    set handed_over_at = :now, content_hash = :content_hash, coupon_code = :coupon_code
+    from customers as c
+    where
+        m.message_id = :message_id
+        and m.state = 'sending'
+        and m.claimed_by = :worker
+        and m.attempt = :attempt
+        and m.handed_over_at is null
+        and m.expires_at > :now
+        and m.customer_id = c.customer_id
+        and suppression_of(c.address, m.kind, :now) is null
+    returning m.message_id
+)
+
+update attempts as a
+set handed_over_at = :now
+from mine
+where a.message_id = mine.message_id and a.attempt = :attempt
+returning a.message_id

@@ -1,0 +1,128 @@
+-- Rules that planning, hand-over and `why` share. Replaced by every `postlude init`, so code and database cannot drift apart.
+-- All are "as of now_": a fact counts when it happened before that instant.
+
+set search_path = postlude;
+
+create or replace function uuid_of(variadic parts text[]) returns uuid
+language sql immutable strict parallel safe as $$
+    -- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
+    select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
+    from (select substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16) as h) as d
+$$;
+comment on function uuid_of is 'Deterministic id of a business fact. The Python twin is postlude.message.uuid_of.';
+
+create or replace function local_instant(wall timestamp, zone text) returns timestamptz
+language sql stable strict parallel safe as $$
+    -- a wall time in a gap moves forward by the gap; one that exists twice is taken once, the first
+    select min(t) from (
+        select wall at time zone zone as t
+        union all select (wall at time zone zone) - d
+        from (values (interval '30 minutes'), (interval '1 hour'), (interval '2 hours')) as shift (d)
+        where ((wall at time zone zone) - d) at time zone zone = wall
+    ) as candidates
+$$;
+comment on function local_instant is 'The instant at which the clocks of `zone` first show `wall`. The Python twin is postlude.timing.local_instant.';
+
+create or replace function next_opening(
+    at_ timestamptz, zone text, opens time, closes time, weekdays int[], blackouts date[]
+) returns timestamptz
+language plpgsql stable strict parallel safe as $$
+-- the earliest instant from at_ on that lies in the send window on a permitted local day; null when 90 days have none
+declare
+    local_day date := (at_ at time zone zone)::date;
+    opening timestamptz;
+begin
+    for ahead in 0..90 loop
+        if extract(isodow from local_day + ahead)::int = any(weekdays) and not (local_day + ahead = any(blackouts)) then
+            opening := greatest(at_, local_instant(local_day + ahead + opens, zone));
+            if opening < local_instant(local_day + ahead + closes, zone) then
+                return opening;
+            end if;
+        end if;
+    end loop;
+    return null;
+end
+$$;
+comment on function next_opening is 'Earliest permitted instant for a message in the recipient''s zone (ISO weekdays 1 to 7).';
+
+create or replace function ordered_since(customer bigint, since timestamptz, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (
+        select from orders as o
+        where o.customer_id = customer and o.counted_at > since and o.counted_at < now_
+          and (o.cancelled_at is null or o.cancelled_at > now_)
+    )
+$$;
+comment on function ordered_since is 'Has the customer a counted order after `since`, known as of now_?';
+
+create or replace function delivered_at(order_ bigint, now_ timestamptz) returns timestamptz
+language sql stable parallel safe as $$
+    -- the last parcel decides; one parcel on its way means: not delivered yet
+    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
+    from shipments as s where s.order_id = order_
+$$;
+comment on function delivered_at is 'When the last parcel of the order was delivered; null while one is on its way.';
+
+create or replace function consented(customer bigint, channel_ text, topic_ text, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    -- no row is no consent: unknown is never true
+    select coalesce((
+        select c.granted from consents as c
+        where c.customer_id = customer and c.channel = channel_ and c.topic = topic_ and c.at <= now_
+        order by c.at desc, c.granted limit 1
+    ), false)
+$$;
+comment on function consented is 'What the newest consent up to now_ says; a grant and a withdrawal at the same instant count as withdrawn.';
+
+create or replace function suppression_of(address_ text, kind_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select s.reason from suppressions as s
+    where s.address = address_ and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    order by s.since limit 1
+$$;
+comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
+
+create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when c.marketplace then 'marketplace'
+        when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
+        when suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
+        when kind_ = 'marketing' and not consented(customer, channel_, topic_, now_) then 'no_consent'
+    end
+    from customers as c where c.customer_id = customer
+$$;
+comment on function unreachable is 'Why this person must not be written to at all (marketplace, no_address, a suppression, no_consent); null: may be.';
+
+create or replace function exit_fact(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when rules ? 'cancelled' and exists (select from orders as o where o.order_id = order_ and o.cancelled_at <= now_) then 'order_cancelled'
+        when rules ? 'returned' and exists (select from returns as r where r.order_id = order_ and r.requested_at <= now_) then 'returned'
+        when rules ? 'reviewed' and exists (
+            select from reviews as r where r.order_id = order_ and coalesce(r.answered_at, r.created_at) < now_) then 'reviewed'
+        when rules ? 'ordered' and ordered_since(customer, since, now_) then 'ordered'
+    end
+$$;
+comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
+
+create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when rules ? 'return_open' and exists (
+            select from returns as r join orders as o using (order_id)
+            where o.customer_id = customer and r.requested_at <= now_ and (r.closed_at is null or r.closed_at > now_)) then 'return_open'
+        when rules ? 'ticket_open' and exists (
+            select from tickets as t
+            where t.customer_id = customer and t.opened_at <= now_ and (t.closed_at is null or t.closed_at > now_)) then 'ticket_open'
+    end
+$$;
+comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
+
+create or replace function in_holdout(campaign text, customer bigint, share numeric, salt text) returns boolean
+language sql immutable parallel safe as $$
+    -- 32 bits of a salted hash of the person: the same person is always on the same side
+    select ('x' || substr(encode(sha256(convert_to(salt || chr(31) || campaign || chr(31) || customer, 'UTF8')), 'hex'), 1, 8))::bit(32)::bigint
+           < share * 4294967296
+$$;
+comment on function in_holdout is 'Is the customer left alone on purpose? Sticky: depends on salt, campaign and customer only.';

@@ -1,0 +1,157 @@
+"""Enrolment: who starts a campaign, which messages that plans, and when a passage ends.
+
+Set-based SQL throughout (include/sql/3*.sql); nothing here looks at single customers. Cost grows with the candidates of the
+campaign's reach (`max_age`), not with history.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from postlude import db
+from postlude.calendar import WEEKDAYS, Calendar
+from postlude.campaign import Campaign
+from postlude.errors import GateClosed
+from postlude.settings import settings
+
+
+def remember_calendar(conn: Connection, calendar: Calendar, now: datetime, author: str = "include/calendar.yml") -> int:
+    """Revision number of this calendar; a new append-only revision when its content differs from the newest one."""
+    conn.execute(text("select pg_advisory_xact_lock(72060002)"))  # two planners must not write the same revision twice
+    newest = conn.execute(text("select revision, content_hash from calendar_revisions order by revision desc limit 1")).first()
+    if newest and newest.content_hash == calendar.content_hash:
+        return int(newest.revision)
+    return int(
+        conn.execute(
+            text("""insert into calendar_revisions (at, author, why, content, content_hash)
+                    values (:now, :author, :why, :content, :hash) returning revision"""),
+            {
+                "now": now, "author": author, "why": "file changed" if newest else "first calendar",
+                "content": db.dumps(calendar.content()), "hash": calendar.content_hash,
+            },
+        ).scalar_one()
+    )  # fmt: skip
+
+
+def remember_version(conn: Connection, campaign: Campaign, now: datetime) -> datetime:
+    """Store the content of the campaign file; returns the instant the campaign first ran (its activation)."""
+    conn.execute(
+        text("""insert into campaign_versions (campaign_id, version, definition, first_seen)
+                values (:id, :version, :definition, :now) on conflict do nothing"""),
+        {"id": campaign.id, "version": campaign.version, "definition": db.dumps(campaign.definition()), "now": now},
+    )
+    query = text("select min(first_seen) from campaign_versions where campaign_id = :id")
+    return conn.execute(query, {"id": campaign.id}).scalar_one()
+
+
+def stale_sources(conn: Connection, now: datetime) -> list[str]:
+    """Sources whose orders are not complete up to (about) now: absence of an order there means nothing."""
+    return list(db.run(conn, "30_stale_sources", now=now).scalars())
+
+
+def enrol(
+    conn: Connection, campaign: Campaign, now: datetime, run_id: str, history_before: datetime | None = None
+) -> dict[str, Any]:
+    """Enrol the campaign's candidates as of `now`; everybody refused keeps the reason.
+
+    history_before: set by runs over the past (the wall clock): enrols only passages that are entirely over, so that nothing
+    can be sent because of them.
+    Raises GateClosed when a segment trigger would read features of another instant than `now`.
+    """
+    activated = remember_version(conn, campaign, now)
+    ended = end_enrolments(conn, [campaign], now)
+    conn.execute(text("drop table if exists candidates, judged"))
+    if campaign.trigger.enters:
+        if history_before is not None:
+            return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
+        _features_are_of(conn, now, campaign)
+        db.run(
+            conn, "30_candidates_of_segment", segment=campaign.trigger.enters, now=now, max_age=campaign.trigger.max_age,
+            once_per=campaign.trigger.once_per,
+        )  # fmt: skip
+    else:
+        db.run(
+            conn, "30_candidates_of_event", event=campaign.trigger.event, now=now, max_age=campaign.trigger.max_age,
+            once_per=campaign.trigger.once_per,
+        )  # fmt: skip
+    db.run(
+        conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
+        exit_on=db.dumps(campaign.exit_on), exclude=list(campaign.audience.exclude),
+        activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
+        stale_sources=stale_sources(conn, now) if campaign.rests_on_absence else [], now=now,
+    )  # fmt: skip
+    refused = 0
+    if history_before is None:
+        refused = db.run(conn, "32_store_refusals", campaign=campaign.id, now=now, run_id=run_id).rowcount
+    arms = list(
+        db.run(
+            conn, "32_enrol", campaign=campaign.id, version=campaign.version, holdout=campaign.audience.holdout,
+            salt=settings().holdout_salt, now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
+        ).scalars()
+    )  # fmt: skip
+    reasons = conn.execute(text("select reason, count(*) from judged where reason is not null group by 1 order by 2 desc, 1"))
+    return ended | {
+        "candidates": conn.execute(text("select count(*) from judged")).scalar_one(),
+        "enrolled": arms.count("treated"),
+        "holdout": arms.count("holdout"),
+        "refused": refused,
+        "reasons": {reason: count for reason, count in reasons},
+    }
+
+
+def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> None:
+    as_of = conn.execute(text("select as_of from feature_state")).scalar()
+    if as_of is None:
+        raise GateClosed(f"{campaign.id}: no segments have been computed yet; run the segment stage first")
+    if abs(as_of - now) > settings().max_feature_age:
+        raise GateClosed(
+            f"{campaign.id}: segments are as of {as_of:%Y-%m-%d %H:%M} UTC, this plan is as of {now:%Y-%m-%d %H:%M} UTC; "
+            "run the segment stage for that instant first"
+        )
+
+
+def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: datetime, run_id: str) -> dict[str, int]:
+    """Write the messages of all enrolments that have none yet; they stay `held` until `release`. Nothing is written twice."""
+    window = calendar.window_of(campaign.id)
+    marketing = campaign.kind == "marketing"
+    steps = [
+        {
+            "id": step.id,
+            "template": step.template,
+            "days": step.on_day,
+            "by_category": step.on_day_by_category,
+            "seconds": step.after.total_seconds() if step.after is not None else None,
+            "at": step.at.isoformat() if step.at else None,
+            "expires_seconds": step.expires_after.total_seconds(),
+        }
+        for step in campaign.steps
+    ]
+    planned = db.run(
+        conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
+        steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=weekday_numbers(window.days),
+        blackouts=calendar.blackouts if marketing else [], calendar_revision=remember_calendar(conn, calendar, now), now=now,
+        run_id=run_id,
+    ).rowcount  # fmt: skip
+    return {"planned": planned}
+
+
+def release(conn: Connection, campaign: Campaign) -> dict[str, int]:
+    """The plan has passed its gate: what was held for it may go."""
+    return {"released": db.run(conn, "34_release_plan", campaign=campaign.id).rowcount}
+
+
+def end_enrolments(conn: Connection, campaigns: list[Campaign], now: datetime) -> dict[str, int]:
+    """Note what ended a passage (goal, return, withdrawal, all steps done) and cancel what it still had planned."""
+    timelines = [{"campaign_id": c.id, "seconds": c.timeline.total_seconds()} for c in campaigns]
+    row = db.run(
+        conn, "35_end_enrolments", campaigns=[c.id for c in campaigns], now=now, timelines=db.dumps(timelines)
+    ).mappings().one()  # fmt: skip
+    return dict(row)
+
+
+def weekday_numbers(days: tuple[str, ...]) -> list[int]:
+    """ISO weekday numbers (Monday is 1) of "mon" ... "sun"."""
+    return [WEEKDAYS.index(day) + 1 for day in days]

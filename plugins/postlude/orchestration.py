@@ -1,0 +1,312 @@
+"""Where Airflow and the library meet: assets, defaults, a run's clock and origin, one decorator for all tasks.
+
+A task of a DAG file is a `@stage` function: it gets a `Run` (clock, id, origin), calls one function of `postlude.pipeline`
+and returns that function's flat counts, which are all that reaches XCom. With `outlets` it also emits the asset event,
+under the run's business date and with its provenance, so that the next DAG sees the same instant and the same origin.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import (
+    Asset,
+    BaseHook,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    get_current_context,
+    task,
+)
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+
+from postlude.errors import GateClosed, InputError, PostludeError, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+Counts = dict[str, Any]
+
+# ---------------------------------------------------------------- assets and defaults
+
+ORDERS = Asset(name="orders", uri="postlude://shop/orders")
+SEGMENTS = Asset(name="segments", uri="postlude://shop/segments")
+ASSETS = (ORDERS, SEGMENTS)
+
+RETRIES = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(InputError, RetryAction.FAIL, reason="a person must mend a file or a parameter"),
+        RetryRule(GateClosed, RetryAction.FAIL, reason="the data failed a check; a retry sees the same data"),
+        RetryRule(Refused, RetryAction.FAIL, reason="the other side said never"),
+        RetryRule([AttributeError, LookupError, NameError, TypeError], RetryAction.FAIL, reason="a mistake in the code"),
+        RetryRule(Unavailable, RetryAction.RETRY, reason="not now; tried again with growing pauses"),
+    ]
+)
+
+
+def log_failure(context: Mapping[str, Any]) -> None:
+    """Last line of a red task's log: which task, which class of error, what to do. Never a person's data."""
+    ti, error = context["ti"], context.get("exception")
+    advice = {
+        InputError: "mend the file or parameter named above, then clear the task",
+        GateClosed: "look at the gate's Data Docs; when the data is mended, clear the check and what follows it",
+        Unavailable: "the other side stayed away through all tries; clear the task when it is back",
+    }
+    what = next((text for kind, text in advice.items() if isinstance(error, kind)), "see the docs of this DAG")
+    log.error("%s.%s try %s failed with %s: %s", ti.dag_id, ti.task_id, ti.try_number, type(error).__name__, what)
+
+
+DEFAULTS: dict[str, Any] = {
+    "owner": "data-engineering",
+    "retries": 4,
+    "retry_policy": RETRIES,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=2),
+    "on_failure_callback": log_failure,
+}
+
+# No start_date anywhere: with one, unpausing a new DAG at once runs the slot missed last, however long ago.
+EVERY_DAG: dict[str, Any] = {"catchup": False, "max_active_runs": 1, "default_args": DEFAULTS}
+
+AS_OF = Param(
+    None,
+    type=["null", "string"],
+    format="date-time",
+    title="Run as of this instant",
+    description_md="Leave empty for now. An instant of the past, e.g. `2026-11-20T06:00:00Z`: the run sees what was known then.",
+)
+
+
+# ---------------------------------------------------------------- the clock and the origin of a run
+
+
+def instant(text: str, what: str) -> datetime:
+    """The instant written in ISO 8601; without a zone it is UTC. Raises InputError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise InputError(f"{what}: {text!r} is not an instant; write e.g. 2026-11-20T06:00:00Z") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _cause(events: Mapping[Any, Iterable[Any]] | None) -> dict[str, Any]:
+    """Provenance in the events that started the run; {} for a run that no event started.
+
+    Two emits of one key close together start one run. The later instant counts; of equal ones, the backfill.
+    """
+    found = [event.extra or {} for emitted in (events or {}).values() for event in emitted]
+    found.sort(key=lambda extra: (str(extra.get("as_of", "")), extra.get("origin") == "backfill"))
+    return dict(found[-1]) if found else {}
+
+
+def clock_of(dag_run: Any, params: Mapping[str, Any], triggering_asset_events: Mapping[Any, Any] | None) -> datetime:
+    """The instant this run speaks of, in UTC; stored with the run, so a retry or a cleared task sees the same one.
+
+    The parameter `as_of`, else the `as_of` of the event that started the run, else `dag_run.run_after` (a run started by
+    an asset or through the API has no logical date). Raises InputError for an unreadable instant or one after the run's own.
+    """
+    after = dag_run.run_after.astimezone(UTC)
+    if wanted := params.get("as_of"):
+        clock = instant(wanted, "parameter as_of")
+    elif carried := _cause(triggering_asset_events).get("as_of"):
+        clock = instant(carried, "as_of of the asset event")
+    else:
+        return datetime.fromtimestamp(after.timestamp(), UTC)
+    if clock > after:
+        raise InputError(
+            f"as_of: {clock.isoformat()} is later than the run itself ({after.isoformat()}); "
+            "nobody can know what will be true then: take an instant of the past"
+        )
+    return clock
+
+
+def origin_of(dag_run: Any, triggering_asset_events: Mapping[Any, Any] | None) -> str:
+    """Where the run came from in the first place: `scheduled`, `manual`, `backfill` or `asset`.
+
+    Airflow calls everything downstream of a backfill asset-triggered, so the first DAG's origin travels in the events.
+    `asset`: an event made by hand, without provenance.
+    """
+    kind = getattr(dag_run.run_type, "value", str(dag_run.run_type))
+    if kind in ("backfill", "scheduled"):
+        return str(kind)
+    if kind == "asset_triggered":
+        carried = _cause(triggering_asset_events).get("origin")
+        return str(carried) if carried in ("scheduled", "manual", "backfill") else "asset"
+    return "manual"
+
+
+def business_date(now: datetime) -> str:
+    """Partition key of an instant: its UTC date, `2026-11-23`."""
+    return now.astimezone(UTC).date().isoformat()
+
+
+def wall_clock() -> datetime:
+    """The real time: what delivery obeys, whatever its run says."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One task's view of its DAG run."""
+
+    now: datetime  # the clock: aware, UTC, the same on every try
+    run_id: str  # <dag id>/<run id>, unique over all DAGs
+    origin: str  # scheduled | manual | backfill | asset
+    kind: str  # Airflow's run type
+    after: datetime  # when the run was due
+    key: str | None  # its partition key, None where nobody gave one
+    worker: str  # this very try, for claims
+    params: Mapping[str, Any]
+
+    @classmethod
+    def current(cls) -> Run:
+        context = get_current_context()
+        dag_run, params, ti = context["dag_run"], context["params"], context["ti"]
+        events = context.get("triggering_asset_events")
+        run_id = f"{dag_run.dag_id}/{dag_run.run_id}"
+        return cls(
+            now=clock_of(dag_run, params, events),
+            run_id=run_id,
+            origin=origin_of(dag_run, events),
+            kind=getattr(dag_run.run_type, "value", str(dag_run.run_type)),
+            after=dag_run.run_after,
+            key=dag_run.partition_key,
+            worker=f"{run_id}/{ti.task_id}/{ti.map_index}/{ti.try_number}",
+            params=params,
+        )
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What every stage is told: `now`, `run_id`, `origin`."""
+        return {"now": self.now, "run_id": self.run_id, "origin": self.origin}
+
+
+def provenance(run: Run, counts: Counts | None) -> dict[str, Any]:
+    """The `extra` of an asset event: flat, counts and facts about the run only."""
+    return {"as_of": run.now.isoformat(), "origin": run.origin, "run_id": run.run_id, "counts": counts or {}}
+
+
+def guard_lag(run: Run, wall: datetime, max_lag: timedelta) -> None:
+    """Skip what is too late to be true: a backfill, or a scheduled run that was due more than `max_lag` ago."""
+    if run.kind == "backfill":
+        raise AirflowSkipException("a backfill sends nothing: what is due today is sent by today's runs")
+    if run.kind != "manual" and wall - run.after > max_lag:
+        raise AirflowSkipException(f"due at {run.after.isoformat()}, more than {max_lag} ago: the next run sends what is due")
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def stage(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """`@task` for one step of the flow: the function's first parameter `run` is filled in with the `Run`.
+
+    Before it: the database is chosen. After it: for every asset in `outlets` the event gets the run's provenance, and the
+    business date as its partition key where the run has none (started from the UI, or through the API without a key);
+    otherwise Airflow takes the event but starts no consumer. Errors of the database driver lose their values.
+    """
+    if function is None:
+        return functools.partial(stage, **options)
+    outlets: list[Asset] = list(options.get("outlets", ()))
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        use_connection()
+        run = Run.current()
+        try:
+            result = function(run, *args, **kwargs)
+        except Exception as error:
+            if (safe := without_values(error)) is error:
+                raise
+            raise safe.with_traceback(error.__traceback__) from None
+        for asset in outlets:
+            event = get_current_context()["outlet_events"][asset]
+            event.extra = provenance(run, result)
+            if run.key is None:
+                event.add_partitions(business_date(run.now))
+        return result
+
+    signature = inspect.signature(function)
+    first, *others = signature.parameters.values()
+    if first.name != "run":
+        raise TypeError(f"{function.__name__}: the first parameter of a stage is `run`")
+    call.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+    return task(call, multiple_outputs=False, **options)
+
+
+def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Counts:
+    """Sum of the whole numbers in the counts of a mapped group, key by key; a source that was skipped has none.
+
+    Where the group ran just once, Airflow hands over that one result instead of a list of one.
+    """
+    summed: Counts = {"sources": 0}
+    for one in [counts] if isinstance(counts, Mapping) else counts:
+        summed["sources"] += one is not None
+        for key, value in (one or {}).items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                summed[key] = summed.get(key, 0) + value
+    return summed
+
+
+def choose(paths: list[str], name: str | None) -> list[str]:
+    """The source files to work on: all, or the one called `name` (with or without ending). Raises InputError if it is not there."""
+    names = [Path(path).stem for path in paths]
+    if not name:
+        return paths
+    if (wanted := Path(name).stem) not in names:
+        raise InputError(f'parameter source: there is no "{name}" among the enabled sources: {", ".join(names) or "none"}')
+    return [paths[names.index(wanted)]]
+
+
+def use_connection() -> None:
+    """Point the library at the Airflow connection `postlude_db`, unless POSTLUDE_DB_URL is set already.
+
+    Without either, the embedded server below POSTLUDE_HOME is used.
+    """
+    if os.environ.get("POSTLUDE_DB_URL"):
+        return
+    try:
+        found = BaseHook.get_connection("postlude_db")
+    except AirflowNotFoundException:
+        return
+    from sqlalchemy.engine import URL
+
+    from postlude import db
+    from postlude.settings import settings
+
+    query = {key: str(value) for key, value in found.extra_dejson.items() if isinstance(value, str | int)}
+    host = found.host or None
+    if host and host.startswith("/"):  # a unix socket's folder cannot stand in the host part of a URL
+        query["host"], host = host, None
+    url = URL.create("postgresql", found.login, found.password, host, found.port, found.schema or "postlude", query)
+    os.environ["POSTLUDE_DB_URL"] = url.render_as_string(hide_password=False)
+    settings.cache_clear()
+    db.default_engine.cache_clear()
+
+
+def without_values(error: Exception) -> Exception:
+    """The error itself, or for one of the database driver a copy without parameters and row values (they are people's data)."""
+    if isinstance(error, PostludeError) or type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg"):
+        return error
+    cause = getattr(error, "orig", None) or error
+    diag = getattr(cause, "diag", None)
+    state = getattr(cause, "sqlstate", None)
+    facts = {
+        "SQLSTATE": state,
+        "table": getattr(diag, "table_name", None),
+        "column": getattr(diag, "column_name", None),
+        "constraint": getattr(diag, "constraint_name", None),
+    }
+    told = f"{type(cause).__name__}: " + ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    # 08 connection, 40 deadlock or serialization, 53 resources, 57P shutdown, 55P03 lock: all pass
+    passing = getattr(error, "connection_invalidated", False) or str(state or "").startswith(("08", "40", "53", "57P", "55P03"))
+    return Unavailable(told) if passing else RuntimeError(told.rstrip(": "))

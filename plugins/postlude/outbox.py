@@ -1,0 +1,296 @@
+"""The outbox: claim, render, hand over, settle; and recovery of what a dead worker left behind.
+
+Three transactions per message, and no lock is held across a socket: the claim re-reads every rule (42_claim.sql), the
+intent is durable before the final dot (44_intend.sql), the settlement only touches the worker's own claim (45_settle.sql).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine, Row
+
+from postlude import db, rendering, tokens
+from postlude.calendar import WEEKDAYS, Calendar
+from postlude.campaign import Campaign, Coupon
+from postlude.channels import Channel, Send
+from postlude.errors import InputError, PostludeError, Refused
+from postlude.message import Address, Message, Outcome, to_bytes
+from postlude.settings import settings
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+# minutes until the next try; the message's own expiry ends them
+BACKOFF = (5, 15, 45, 120, 240)
+
+
+class LostClaim(PostludeError):
+    """The claim is no longer ours, or the message must not go any more: nothing is handed over."""
+
+
+class Progress(Protocol):
+    """Told after every batch: messages looked at so far."""
+
+    def __call__(self, done: int, /) -> None: ...
+
+
+@dataclass
+class Outbox:
+    """One worker's delivery of one channel.
+
+    clock: the wall clock of the run (UTC). A batch is judged as of one reading of it, and each intent reads it again, so
+    that a slow run cannot send what expired meanwhile.
+    """
+
+    engine: Engine
+    channel: Channel
+    url: str
+    campaigns: list[Campaign]
+    calendar: Calendar
+    clock: Clock
+    worker: str
+    shard: int = 0
+    shards: int = 1
+    batch: int = 100
+    channel_name: str = "email"
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def deliver(self, progress: Progress | None = None, limit: int | None = None) -> dict[str, int]:
+        """Hand over everything due; returns counts by state and `state:reason`.
+
+        Stops early when the relay or the configuration is at fault (counted as `relay_down`): what was claimed goes back,
+        no attempt is used up.
+        """
+        done = 0
+        with self.channel.connect(self.url) as send:
+            while limit is None or done < limit:
+                claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
+                if not claimed:
+                    break
+                done += len(claimed)
+                mine = [c for c in claimed if c.state == "sending"]
+                letters = self._letters(mine)
+                for at, claim in enumerate(mine):
+                    outcome = self._hand_over(send, claim, letters[claim.message_id])
+                    if outcome and outcome.scope in ("relay", "configuration"):
+                        for rest in mine[at + 1 :]:
+                            self._settle(rest, Outcome("released", reply="the relay was down"))
+                        self.counts["relay_down"] += 1
+                        log.warning("%s: the relay does not take mail: %s", self.worker, outcome.reply)
+                        return dict(self.counts)
+                if progress:
+                    progress(done)
+        return dict(self.counts)
+
+    # ------------------------------------------------------------ claim
+
+    def claim(self, batch: int) -> list[Row[Any]]:
+        """Judge up to `batch` due messages; rows (message_id, state, reason, attempt). Those in `sending` are ours to send."""
+        now = self.clock()
+        live = [c for c in self.campaigns if not self.calendar.paused(c.id, c.kind, now)]
+        windows = []
+        for campaign in live:
+            window = self.calendar.window_of(campaign.id)
+            days = [WEEKDAYS.index(day) + 1 for day in window.days]
+            windows.append({"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days})
+        with db.transaction(self.engine) as conn:
+            due = db.run(
+                conn, "40_lock_due", channel=self.channel_name, campaigns=[c.id for c in live], now=now, batch=batch,
+                shard=self.shard, shards=self.shards,
+            ).all()  # fmt: skip
+            if not due:
+                return []
+            db.run(conn, "41_lock_people", people=sorted({row.customer_id for row in due}))
+            # a statement of its own: its snapshot is younger than the locks, so it sees what the last owner committed
+            judged = list(
+                db.run(
+                    conn, "42_claim", ids=[row.message_id for row in due], worker=self.worker, now=now,
+                    windows=db.dumps(windows), blackouts=self.calendar.blackouts,
+                    stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
+                    cap=settings().marketing_cap, cap_days=settings().marketing_cap_days,
+                )
+            )  # fmt: skip
+        for row in judged:
+            if row.state != "sending":
+                self.counts[row.state if row.state != "scheduled" else "put_off"] += 1
+                self.counts[f"{row.state}:{row.reason}"] += 1
+        return judged
+
+    # ------------------------------------------------------------ hand over
+
+    def _letters(self, claims: list[Row[Any]]) -> dict[UUID, Row[Any]]:
+        if not claims:
+            return {}
+        with db.transaction(self.engine) as conn:
+            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock())
+            return {row.message_id: row for row in rows}
+
+    def _hand_over(self, send: Send, claim: Row[Any], letter: Row[Any]) -> Outcome | None:
+        try:
+            message, coupon = write(letter, self.clock())
+            raw = to_bytes(message)
+        except (rendering.RenderError, Refused) as error:
+            # this one person cannot get this message; everybody else can
+            self._finish(claim, "skipped", "cannot_render", str(error), None)
+            return None
+        except InputError as error:
+            # the file is at fault, not the person: nothing is lost while somebody mends it
+            self.faults.append(str(error))
+            again = self.clock() + timedelta(hours=1)
+            self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
+            return None
+        digest = hashlib.sha256(raw).hexdigest()
+
+        def intend() -> None:
+            with db.transaction(self.engine) as conn:
+                kept = db.run(
+                    conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
+                    now=self.clock(), content_hash=digest, coupon_code=coupon,
+                ).first()  # fmt: skip
+            if kept is None:
+                raise LostClaim("the claim was lost, or the message may not go any more")
+
+        outcome = send(message, raw, intend)
+        self._settle(claim, outcome)
+        return outcome
+
+    def _settle(self, claim: Row[Any], outcome: Outcome) -> None:
+        now = self.clock()
+        state, reason, send_at, more = "sent", None, None, 0
+        if outcome.kind == "accepted":
+            pass
+        elif outcome.kind == "ambiguous":
+            state, reason = "unknown", "answer_lost"
+        elif outcome.kind == "refused":
+            state, reason = "failed", f"refused_{outcome.scope}"
+        else:
+            blameless = outcome.kind == "released" or outcome.scope in ("relay", "configuration")
+            wait = outcome.retry_after or timedelta(minutes=BACKOFF[min(claim.attempt, len(BACKOFF)) - 1])
+            state, reason, more = "scheduled", "not_now", int(blameless)
+            send_at = now if outcome.kind == "released" else now + wait
+            if not blameless and claim.attempt >= claim.max_attempts:
+                state, reason, send_at = "failed", "attempts_used_up", None
+        self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
+        if outcome.suppress:
+            with db.transaction(self.engine) as conn:
+                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=now)
+
+    def _finish(
+        self,
+        claim: Row[Any],
+        state: str,
+        reason: str | None,
+        detail: str | None,
+        outcome: Outcome | None,
+        send_at: datetime | None = None,
+        more_attempts: int = 0,
+    ) -> None:
+        with db.transaction(self.engine) as conn:
+            settled = db.run(
+                conn, "45_settle", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt, now=self.clock(),
+                state=state, reason=reason, detail=detail, provider_id=outcome.provider_id if outcome else None,
+                outcome=outcome.kind if outcome else "released", scope=outcome.scope if outcome else None,
+                reply=outcome.reply if outcome else None, send_at=send_at, more_attempts=more_attempts,
+            ).first()  # fmt: skip
+        if settled is None:
+            self.counts["lost_claim"] += 1
+            log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, claim.message_id)
+            return
+        self.counts[state] += 1
+        if reason:
+            self.counts[f"{state}:{reason}"] += 1
+
+
+def recover(engine: Engine, now: datetime) -> dict[str, int]:
+    """Take back the claims of workers that are gone: released when nothing was handed over, else unknown."""
+    with db.transaction(engine) as conn:
+        return dict(db.run(conn, "46_recover", now=now, lease=settings().lease).mappings().one())
+
+
+# ---------------------------------------------------------------- from a row to a message
+
+
+def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
+    """The message of one claimed row, and its coupon code if it has one.
+
+    Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
+    """
+    theme = rendering.load_theme()
+    step = next((s for s in letter.definition["steps"] if s["id"] == letter.step_id), None)
+    if step is None:
+        raise rendering.RenderError("the campaign no longer has this step")
+    coupon = _coupon(step, letter, now)
+    context = _context(letter, theme, coupon, now)
+    content = rendering.render(letter.template, context, letter.locale, theme)
+    unsubscribe = tokens.unsubscribe_link(letter.message_id)
+    marketing = letter.kind == "marketing"
+    domain = theme.sender.address.rpartition("@")[2]
+    name = " ".join(f"{letter.first_name} {letter.last_name}".split())
+    message = Message(
+        message_id=letter.message_id,
+        campaign_id=letter.campaign_id,
+        kind=letter.kind,
+        sender=Address(theme.sender.address, theme.sender.name),
+        reply_to=Address(theme.sender.reply_to, theme.sender.name),
+        recipient=Address(letter.email or "", name),
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        date=now,
+        list_unsubscribe=unsubscribe if marketing else None,
+        list_id=f"{letter.campaign_id.replace('_', '-')}.{domain}" if marketing else None,
+        feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
+    )
+    return message, coupon["code"] if coupon else None
+
+
+def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:
+    if not step.get("coupon"):
+        return None
+    coupon = Coupon.model_validate(step["coupon"])
+    # once intended, a code stays with its message; a code that was taken already is made anew by the next attempt
+    code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
+    return {"code": code, "percent": coupon.percent, "expires_on": _local(now + coupon.valid, letter.zone)}
+
+
+def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+    items = letter.items
+    order = None
+    if letter.order_number:
+        order = {
+            "number": letter.order_number,
+            "placed_on": _local(letter.placed_at, letter.zone),
+            "delivered_on": _local(letter.delivered_at, letter.zone),
+        }
+    links = {
+        "unsubscribe": tokens.unsubscribe_link(letter.message_id),
+        "preferences": tokens.unsubscribe_link(letter.message_id),
+        "score": tokens.score_links(letter.message_id),
+        "shop": theme.shop.url,
+    }
+    return {
+        "customer": {"first_name": letter.first_name, "locale": letter.locale, "country": letter.country},
+        "order": order,
+        "item": items[0] if items else None,
+        "items": items,
+        "coupon": coupon,
+        "links": links,
+        "campaign": {"id": letter.campaign_id, "name": letter.definition["name"]},
+        "step": {"id": letter.step_id},
+        "why": letter.definition["why"],
+    }
+
+
+def _local(at: datetime | None, zone: str) -> date | None:
+    return at.astimezone(ZoneInfo(zone)).date() if at else None

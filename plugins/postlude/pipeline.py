@@ -1,0 +1,338 @@
+"""Each stage with its transaction, its gate and its row in `runs`: what the DAGs and the command line call.
+
+Nothing here is specific to Airflow. The functions take the run's clock (`now`, aware UTC), its id and its origin, use the
+database of the settings, and return a flat dict of counts (never a person's data).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from postlude import audience, db, enrolment, intake, outbox, quality, rendering, report
+from postlude import feedback as feedback_stage
+from postlude.calendar import Calendar, load_calendar
+from postlude.campaign import Campaign, load_campaign
+from postlude.channels import channel
+from postlude.errors import Fault, GateClosed, InputError, Unavailable
+from postlude.settings import settings
+from postlude.sources import load_source
+
+log = logging.getLogger(__name__)
+
+Counts = dict[str, Any]
+Progress = Callable[..., None]
+
+
+@contextmanager
+def _recorded(stage: str, subject: str, now: datetime, run_id: str, origin: str) -> Iterator[Counts]:
+    """A row in `runs` for this stage: started, and how it ended. Written in transactions of its own, so a failure stays."""
+    key = {"id": f"{run_id}/{stage}{'/' + subject if subject else ''}"}
+    with db.transaction() as conn:
+        conn.execute(
+            text("""insert into runs (run_id, stage, subject, as_of, origin, started_at)
+                    values (:id, :stage, :subject, :now, :origin, clock_timestamp())
+                    on conflict (run_id) do update set started_at = clock_timestamp(), finished_at = null, outcome = null"""),
+            key | {"stage": stage, "subject": subject, "now": now, "origin": origin},
+        )
+    counts: Counts = {}
+    outcome = "failed"
+    try:
+        yield counts
+        outcome = "done"
+    except (InputError, GateClosed):
+        outcome = "stopped"
+        raise
+    finally:
+        with db.transaction() as conn:
+            conn.execute(
+                text("""update runs set finished_at = clock_timestamp(), outcome = :outcome, counts = :counts
+                        where run_id = :id"""),
+                key | {"outcome": outcome, "counts": db.dumps(counts)},
+            )
+
+
+# ---------------------------------------------------------------- orders in
+
+
+def list_sources() -> list[str]:
+    """Paths of the source files whose data is there; one that has nothing to deliver is left out with a line in the log."""
+    found = []
+    for path in sorted((settings().include / "sources").glob("*.yml")):
+        source = load_source(path)
+        if source.enabled and intake.delivers(source):
+            found.append(str(path))
+        else:
+            log.info("source %s is %s: left out", source.id, "enabled but has no files" if source.enabled else "switched off")
+    return found
+
+
+def extract(source: str, now: datetime, run_id: str, origin: str, progress: Progress | None = None) -> Counts:
+    """Bring new files of one source into staging tables. Raises InputError when a file or its mapping is at fault."""
+    spec = load_source(Path(source))
+    with _recorded("extract", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts |= intake.extract(conn, spec, now, run_id, progress)
+    return counts
+
+
+def load(source: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """Merge what was staged; refused rows go to the quarantine. Raises GateClosed when too many are refused."""
+    spec = load_source(Path(source))
+    with _recorded("load", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts |= intake.load(conn, spec, now, run_id)
+    return counts
+
+
+def check(gate: str, subject: str, now: datetime, run_id: str) -> Counts:
+    """Run a gate and build its Data Docs. Raises GateClosed with the failing expectations and counts."""
+    subject = Path(subject).stem if gate == "orders" else subject
+    verdict = quality.check(
+        db.server_url(), gate, subject=subject, now=now, run_id=run_id, docs=settings().home / "data_docs",
+        minimum_rows=0 if gate == "orders" and not _has_new_files(subject) else None,
+    )  # fmt: skip
+    return {"evaluated": verdict.evaluated, "warnings": len(verdict.lines("warn"))}
+
+
+def _has_new_files(source_id: str) -> bool:
+    with db.transaction() as conn:
+        return intake.staged_rows(conn, source_id) > 0
+
+
+# ---------------------------------------------------------------- features and segments
+
+
+def derive_features(now: datetime, run_id: str, origin: str) -> Counts:
+    """Features of all customers as of `now`. A backfill counts only: it must not turn the present back."""
+    with _recorded("derive_features", "", now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts |= audience.derive_features(conn, now, run_id, keep=origin != "backfill")
+    return counts
+
+
+def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
+    """Who entered and left each segment. A backfill leaves the memberships as they are."""
+    segments = audience.load_segments(settings().include / "segments")
+    with _recorded("update_segments", "", now, run_id, origin) as counts:
+        if origin == "backfill":
+            counts |= {"segments": len(segments), "left_as_they_are": 1}
+        else:
+            with db.transaction() as conn:
+                counts |= audience.update_segments(conn, segments, now, run_id)
+    return counts
+
+
+# ---------------------------------------------------------------- campaigns
+
+
+def calendar() -> Calendar:
+    """The calendar in force. Raises InputError with file:line."""
+    return load_calendar(settings().include / "calendar.yml")
+
+
+def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """Enrol one campaign's candidates. Runs over the past only enrol passages that are entirely over."""
+    spec = load_campaign(Path(campaign))
+    faults = template_faults(spec)
+    if faults:
+        raise InputError(faults)
+    with _recorded("enrol", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts |= enrolment.enrol(conn, spec, now, run_id, history_before=_history_before(now, origin))
+    return counts
+
+
+def schedule(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """Plan the messages of everybody enrolled; they stay held until `release`."""
+    spec = load_campaign(Path(campaign))
+    with _recorded("schedule", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            # whatever the run speaks of, a message that is over by the wall clock is written as expired
+            counts |= enrolment.schedule(conn, spec, calendar(), _history_before(now, origin) or now, run_id)
+    return counts
+
+
+def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """The plan passed its gate: its messages may go when they are due."""
+    spec = load_campaign(Path(campaign))
+    with _recorded("release", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts |= enrolment.release(conn, spec)
+    return counts
+
+
+def _history_before(now: datetime, origin: str) -> datetime | None:
+    """The wall clock for runs over the past, None for a run of today. A rehearsal by hand (cli, test) may live in the past."""
+    wall = datetime.now(UTC)
+    if origin == "backfill" or (origin not in ("cli", "test") and wall - now > settings().max_past):
+        return wall
+    return None
+
+
+def template_faults(campaign: Campaign) -> list[Fault]:
+    """Everything wrong with the templates of a campaign, by file and line."""
+    return [fault for name in dict.fromkeys(s.template for s in campaign.steps) for fault in rendering.check(name)]
+
+
+def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """enrol → schedule → gate → release, for callers without a scheduler."""
+    counts = enrol(campaign, now, run_id, origin)
+    counts |= schedule(campaign, now, run_id, origin)
+    check("plan", Path(campaign).stem, now, run_id)
+    return counts | release(campaign, now, run_id, origin)
+
+
+def campaign_files() -> list[str]:
+    return [str(path) for path in sorted((settings().include / "campaigns").glob("*.yml"))]
+
+
+# ---------------------------------------------------------------- delivery and feedback
+
+
+def transport(now: datetime | None = None) -> tuple[str, str]:
+    """Channel module and URL that mail goes through: the relay when sending is switched on, else the catcher.
+
+    now: the clock of a run by hand. A clock in the past is a rehearsal; it never reaches a real relay.
+    Raises InputError when that is asked for, or when sending is on without a relay.
+    """
+    config = settings()
+    if not config.sending:
+        return "smtp", (
+            f"smtp://127.0.0.1:{config.catcher_smtp_port}?starttls=never&events=http://127.0.0.1:{config.catcher_http_port}/api/events"
+        )
+    if not config.smtp_url:
+        raise InputError("POSTLUDE_SENDING is on but POSTLUDE_SMTP_URL is empty; write e.g. smtp://user:password@relay.example:587")
+    if now is not None and datetime.now(UTC) - now > config.max_lag:
+        raise InputError(
+            f"as of {now:%Y-%m-%d %H:%M} UTC lies in the past and sending is switched on; what is due now is sent by a run of now"
+        )
+    return "smtp", config.smtp_url
+
+
+def deliver(
+    clock: Callable[[], datetime], worker: str, run_id: str, shard: int = 0, shards: int = 1, progress: Progress | None = None
+) -> Counts:
+    """Hand over what is due in this shard. `clock` is the wall clock; only a rehearsal by hand sets it to the past.
+
+    Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
+    """
+    name, url = transport(clock())
+    box = outbox.Outbox(
+        engine=db.default_engine(), channel=channel(name), url=url, campaigns=_sound_campaigns(), calendar=calendar(), clock=clock,
+        worker=worker, shard=shard, shards=shards, batch=settings().batch,
+    )  # fmt: skip
+    with _recorded("deliver", str(shard), clock(), run_id, "manual") as counts:
+        counts |= box.deliver(progress)
+        if box.faults:
+            raise InputError(sorted_faults(box.faults))
+        if counts.get("relay_down"):
+            raise Unavailable(f"the relay does not take mail; {counts.get('sent', 0)} messages went before, the rest waits")
+    return counts
+
+
+def sorted_faults(faults: list[str]) -> list[Fault]:
+    """Each different fault once."""
+    return [Fault("", 0, "", fault) for fault in dict.fromkeys(faults)]
+
+
+def _sound_campaigns() -> list[Campaign]:
+    """Campaigns whose file can be read. One that cannot sends nothing until it is mended; the others go on."""
+    sound = []
+    for path in campaign_files():
+        try:
+            sound.append(load_campaign(Path(path)))
+        except InputError as error:
+            log.error("%s: its messages wait until the file is mended: %s", Path(path).stem, error)
+    return sound
+
+
+def recover(now: datetime, run_id: str) -> Counts:
+    """Take back the claims of workers that are gone."""
+    return outbox.recover(db.default_engine(), now)
+
+
+def collect(now: datetime, run_id: str) -> Counts:
+    """Land what the channel reports. Raises Unavailable."""
+    name, url = transport()
+    with _recorded("collect", "", now, run_id, "manual") as counts, db.transaction() as conn:
+        counts |= feedback_stage.collect(conn, channel(name), url, "email", now)
+    return counts
+
+
+def apply_events(now: datetime, run_id: str) -> Counts:
+    """Turn reports into events and let them have their effects; then end the passages they end."""
+    with _recorded("apply_events", "", now, run_id, "manual") as counts:
+        with db.transaction() as conn:
+            counts |= feedback_stage.apply(conn, now)
+            counts |= enrolment.end_enrolments(conn, _sound_campaigns(), now)
+    return counts
+
+
+# ---------------------------------------------------------------- report and upkeep
+
+
+def write_report(now: datetime, run_id: str) -> Counts:
+    """Write the report page; returns its figures."""
+    with _recorded("report", "", now, run_id, "manual") as counts:
+        with db.transaction() as conn:
+            _, figures = report.write(conn, now, settings().home / "reports")
+            counts |= figures
+    return counts
+
+
+def maintain(now: datetime, run_id: str) -> Counts:
+    """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
+    with _recorded("maintain", "", now, run_id, "manual") as counts:
+        with db.transaction() as conn:
+            counts |= enrolment.end_enrolments(conn, _sound_campaigns(), now)
+        counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
+    return counts
+
+
+def _prune(before: datetime) -> int:
+    removed = 0
+    for pattern in ("data_docs/*/*", "reports/*.html"):
+        for page in settings().home.glob(pattern):
+            if datetime.fromtimestamp(page.stat().st_mtime, UTC) < before:
+                shutil.rmtree(page) if page.is_dir() else page.unlink()
+                removed += 1
+    return removed
+
+
+def validate() -> list[Fault]:
+    """Every mistake in every file people edit: campaigns, segments, sources, calendar, templates, and what they name."""
+    faults: list[Fault] = []
+
+    def collect_faults(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except InputError as error:
+            faults.extend(error.faults)
+            return None
+
+    include = settings().include
+    segments = collect_faults(lambda: audience.load_segments(include / "segments")) or []
+    collect_faults(calendar)
+    for path in sorted((include / "sources").glob("*.yml")):
+        collect_faults(lambda path=path: load_source(path))
+    known = {segment.id for segment in segments}
+    for file in campaign_files():
+        campaign = collect_faults(lambda file=file: load_campaign(Path(file)))
+        if campaign is None:
+            continue
+        faults += template_faults(campaign)
+        named = {campaign.trigger.enters, *campaign.audience.exclude} - {None}
+        faults += [
+            Fault(f"include/campaigns/{campaign.id}.yml", 0, "trigger.enters", f'there is no segment "{name}"; add include/segments/{name}.yml')
+            for name in sorted(named - known)
+        ]  # fmt: skip
+    return faults
+

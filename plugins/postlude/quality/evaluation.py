@@ -1,0 +1,258 @@
+"""One evaluation of one gate by Great Expectations: read-only, quiet, with a time limit, and without a row's value.
+
+Great Expectations talks to PostgreSQL itself (psycopg2, one query asset per batch); a batch's SQL file is made literal for
+that. It runs in a thread of its own, so that one that hangs cannot hold the stage longer than the limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from threading import Thread
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL
+
+from postlude import db
+from postlude.quality.suites import Batch, Expect, Gate, Param
+
+RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0, "include_unexpected_rows": False}
+ENTITIES = ("customers", "products", "orders", "order_lines", "shipments", "returns", "reviews", "tickets", "consents")
+# what stands in for a staging table that a source does not have: the same columns, no rows
+_ABSENT = {
+    "staging_orders": "cast(null as text) as source_order_id, cast(null as text) as source_customer_id, "
+    "cast(null as text) as currency, cast(null as timestamptz) as placed_at, cast(null as timestamptz) as cancelled_at, "
+    "cast(null as text[]) as problems",
+    "staging_order_lines": "cast(null as text) as source_order_id, cast(null as text) as sku, "
+    "cast(null as numeric) as quantity, cast(null as numeric) as unit_price, cast(null as timestamptz) as placed_at, "
+    "cast(null as text[]) as problems",
+    "staged_rows": "cast(null as text[]) as problems",
+}
+# the first line of these errors names tables and columns, never values
+_TELLING = ("UndefinedColumn", "UndefinedTable", "UndefinedFunction", "InsufficientPrivilege")
+
+
+@dataclass
+class Findings:
+    """What an evaluation found: failures with counts, rows per batch, and the scrubbed results for Data Docs."""
+
+    evaluated: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def fail(self, expectation: str, **more: Any) -> None:
+        entry = dict.fromkeys(("batch", "expectation", "column", "unexpected", "of", "expected", "error"))
+        self.failures.append(entry | {"severity": "stop", "expectation": expectation} | more)
+
+
+def evaluate(gate: Gate, url: URL, selects: Mapping[str, str], values: Mapping[str, Any], limit: timedelta) -> Findings:
+    """Every expectation of the gate on the rows of `selects` (batch name -> SQL). Never raises: a failure is a finding."""
+    found = Findings()
+    problem: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _evaluate(gate, url, selects, values, limit, found)
+        except BaseException as error:
+            problem.append(error)
+
+    thread = Thread(target=work, name=f"gate-{gate.name}", daemon=True)
+    with quiet():
+        thread.start()
+        thread.join(limit.total_seconds())
+    if thread.is_alive():  # it may still write into `found`: leave that to it
+        found = Findings()
+        found.fail("finished_in_time", error=f"not finished within {limit.total_seconds():g} s")
+    elif problem:
+        found.fail("evaluated_without_error", error=kind_of(problem[0]))
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Great Expectations without its 200 log lines, its warnings, and any thought of telemetry."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logger = logging.getLogger("great_expectations")
+    logger.propagate = False  # for good: its messages quote SQL and values
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def kind_of(error: BaseException | str) -> str:
+    """An error without the data it speaks of: its class, and its first line where that can only name tables and columns."""
+    message = str(error)
+    match = re.search(r"\(psycopg2?\.errors\.(\w+)\) ([^\n]*)", message)
+    if match:
+        name, line = match.groups()
+        return f"{name}: {line}" if name in _TELLING else str(name)
+    return "error" if isinstance(error, str) else type(error).__name__
+
+
+# ---------------------------------------------------------------- the rows
+
+
+def selects_of(gate: Gate, conn: Connection, subject: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The SQL of every batch with its parameters as literals and the subject's staging tables in place."""
+    return {batch.name: _select(batch, conn, subject, {**values, **dict(batch.constants)}) for batch in gate.batches}
+
+
+def _select(batch: Batch, conn: Connection, subject: str, values: Mapping[str, Any]) -> str:
+    if batch.per_entity:
+        tables = {entity: _table(conn, f"staging_{subject}_{entity}") for entity in ENTITIES}
+        parts = [
+            literal(batch.sql, {**values, "entity": entity}, {"staged_rows": table or _absent("staged_rows")})
+            for entity, table in tables.items()
+            if table or (entity == "orders" and not any(tables.values()))
+        ]
+        sql = "\nunion all\n".join(parts)
+    else:
+        tables = {name: _table(conn, name.replace("staging_", f"staging_{subject}_", 1)) for name in batch.staged}
+        sql = literal(batch.sql, values, {name: table or _absent(name) for name, table in tables.items()})
+    return f"select * from (\n{sql}\n) as {batch.name}_rows"  # Great Expectations wants SELECT as the first word
+
+
+def _table(conn: Connection, name: str) -> str | None:
+    """The table's quoted name; None when there is no such table."""
+    quoted = conn.dialect.identifier_preparer.quote(name)
+    return quoted if conn.scalar(text("select to_regclass(:name)"), {"name": quoted}) else None
+
+
+def _absent(name: str) -> str:
+    return f"(select {_ABSENT[name]} where false)"
+
+
+def literal(name: str, values: Mapping[str, Any], tables: Mapping[str, str]) -> str:
+    """The statement of a SQL file with its parameters as quoted literals: Great Expectations binds none."""
+    statement = db.sql(name)
+    needed = {key: values[key] for key in statement.compile().params}
+    compiled = statement.bindparams(**needed).compile(
+        dialect=postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
+        compile_kwargs={"literal_binds": True},
+    )
+    sql = str(compiled).strip()
+    for plain, table in tables.items():
+        sql = re.sub(rf"\bfrom {plain}\b", lambda _, t=table, p=plain: f"from {t} as {p}", sql)  # type: ignore[misc]
+    return sql
+
+
+# ---------------------------------------------------------------- Great Expectations
+
+
+def _evaluate(
+    gate: Gate, url: URL, selects: Mapping[str, str], values: Mapping[str, Any], limit: timedelta, found: Findings
+) -> None:
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    source = context.data_sources.add_sql(name="postlude", connection_string=_connection_string(url, limit))
+    try:
+        for batch in gate.batches:
+            asset = source.add_query_asset(name=batch.name, query=selects[batch.name])
+            suite = context.suites.add(gx.ExpectationSuite(name=f"{gate.name}.{batch.name}"))
+            for number, expect in enumerate(batch.expectations):
+                suite.add_expectation(_expectation(expect, number, values))
+            definition = context.validation_definitions.add(
+                gx.ValidationDefinition(
+                    name=f"{gate.name}.{batch.name}", data=asset.add_batch_definition_whole_table("all"), suite=suite
+                )
+            )
+            result = definition.run(result_format=RESULT_FORMAT)
+            _read(batch, result, values, found)
+            found.results[batch.name] = result
+    finally:
+        source.get_execution_engine().close()
+        source.get_engine().dispose()
+
+
+def _connection_string(url: URL, limit: timedelta) -> str:
+    options = (
+        f"-csearch_path=postlude,public -ctimezone=UTC -cdefault_transaction_read_only=on "
+        f"-cstatement_timeout={int(limit.total_seconds() * 1000)}"
+    )
+    full = url.set(drivername="postgresql+psycopg2").update_query_dict({"options": options})
+    return full.render_as_string(hide_password=False).replace("$", r"\$")  # a bare $ would be looked up as a variable
+
+
+def _expectation(expect: Expect, number: int, values: Mapping[str, Any]) -> Any:
+    import great_expectations.expectations as gxe
+
+    made = getattr(gxe, "".join(word.capitalize() for word in expect.type.split("_")))
+    severity = "critical" if expect.severity == "stop" else "warning"
+    return made(**arguments(expect, values), severity=severity, meta={"number": number})
+
+
+def arguments(expect: Expect, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The expectation's arguments with the run's values in place of their names."""
+    return {key: values[value.name] if isinstance(value, Param) else value for key, value in expect.arguments.items()}
+
+
+def _read(batch: Batch, result: Any, values: Mapping[str, Any], found: Findings) -> None:
+    """Turn a result into findings, and take out of it whatever could quote a row."""
+    by_number = {one.expectation_config.meta.get("number"): one for one in result.results}
+    for number, expect in enumerate(batch.expectations):
+        about: dict[str, Any] = {"batch": batch.name, "column": expect.column, "severity": expect.severity}
+        one = by_number.get(number)
+        if one is None:
+            found.fail(expect.type, **about | {"severity": "stop", "error": "was not evaluated"})
+            continue
+        raised = _raised(one)
+        if raised is not None or one.success not in (True, False):
+            about |= {"severity": "stop", "error": kind_of(raised or "") if raised else "gave no verdict"}
+            found.fail(expect.type, **about)
+            one.exception_info = {
+                "raised_exception": True,
+                "exception_message": about["error"],
+                "exception_traceback": "",
+            }
+            continue
+        found.evaluated += 1
+        observed = _number(one.result.get("observed_value"))
+        if expect.type.startswith("expect_table_row_count") and isinstance(observed, int):
+            found.rows[batch.name] = observed
+        if not one.success:
+            unexpected = one.result.get("unexpected_count", observed)
+            of = one.result.get("element_count")
+            found.fail(
+                expect.type, **about, unexpected=unexpected, of=of, expected=_expected(arguments(expect, values))
+            )
+
+
+def _raised(one: Any) -> str | None:
+    """Message of what an expectation raised; Great Expectations keeps it flat or by metric."""
+    info = one.exception_info or {}
+    for part in (info, *info.values()):
+        if isinstance(part, dict) and part.get("raised_exception"):
+            return str(part.get("exception_message") or "error")
+    return None
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return int(value) if value == int(value) else float(value)
+
+
+def _expected(given: Mapping[str, Any]) -> str:
+    """The limit in a few characters: `0`, `>= 1`, `98 % of rows`."""
+    if "value" in given:
+        return str(given["value"])
+    if "mostly" in given:
+        return f"{100 * given['mostly']:g} % of rows"
+    if "column" in given and "column_A" not in given and set(given) - {"column", "min_value"}:
+        return "all rows"
+    return f">= {given['min_value']}" if "min_value" in given and "column" not in given else "all rows"

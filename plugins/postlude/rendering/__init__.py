@@ -1,0 +1,354 @@
+"""Templates into mails: MJML compiled once, then Jinja in a sandbox for each person.
+
+A template `win_back/miss_you` is three files in include/templates/win_back/:
+    miss_you.mjml.j2      the mail (usually `{% extends "_base/mail.mjml.j2" %}` and one block)
+    miss_you.txt.j2       the same in plain text
+    miss_you.subject.j2   two lines, `subject: ...` and `preheader: ...`
+and, where a language has a text of its own, the same three as miss_you.ko.mjml.j2 and so on. docs of the variables: CONTEXT.
+
+TemplateFault: nobody can get this template, a person must mend the file. RenderError: this one person cannot get it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Template, TemplateSyntaxError, Undefined
+from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.runtime import StrictUndefined
+
+from postlude import yamlfile
+from postlude.errors import Fault
+from postlude.rendering.sandbox import Sandbox, refused, unknown_variables
+from postlude.rendering.source import (
+    Origin,
+    Piece,
+    Source,
+    TemplateFault,
+    assemble,
+    compile_mjml,
+    directives,
+    flatten,
+    pieces_of,
+)
+from postlude.rendering.theme import Theme, load_theme
+from postlude.rendering.variables import CONTEXT, RenderError, first_name, line, plain, samples, shop_of
+from postlude.settings import settings
+
+__all__ = [
+    "CONTEXT", "Content", "RenderError", "TemplateFault", "Theme", "check", "load_theme", "names", "render", "samples",
+]  # fmt: skip
+
+MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
+MAX_HEADER = 250  # characters of subject and preheader
+PARTS = ("mjml", "txt", "subject")
+_NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
+_LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
+_DEFAULT_LANGUAGE = "en"  # of the files without a language in their name
+
+
+class Content(NamedTuple):
+    """A finished mail: two header texts on one line each, and the two bodies."""
+
+    subject: str
+    preheader: str
+    html: str
+    text: str
+
+
+def render(
+    template: str,
+    context: Mapping[str, Any],
+    locale: str = "en",
+    theme: Theme | None = None,
+    *,
+    folder: Path | None = None,
+) -> Content:
+    """The mail `template` for one person; the same input gives the same bytes.
+
+    context: plain values as CONTEXT tells; `shop` comes from the theme when it is missing. A language without files of
+    its own gets the default ones, with dates and numbers in that language too. Raises TemplateFault when nobody can get
+    the template, RenderError when this person cannot (its reason names no person's data).
+    """
+    theme = theme or load_theme()
+    compiled = _load(template, locale, theme, folder or settings().include / "templates")
+    values = plain(dict(context))
+    values.setdefault("shop", compiled.shop)
+    values["locale"] = compiled.locale
+    customer = values.get("customer")
+    if isinstance(customer, dict):
+        customer["first_name"] = first_name(customer.get("first_name"))
+    subject = values["subject"] = _header(compiled.subject, values)
+    preheader = values["preheader"] = _header(compiled.preheader, values)
+    if not subject:
+        raise RenderError(f"the subject is empty ({compiled.subject.source.origins[0].file})")
+    html = compiled.html.run(values)
+    if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
+        raise RenderError(f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs")
+    return Content(subject, preheader, html, _tidy(compiled.text.run(values)))
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """Every template there is, as family/name."""
+    folder = folder or settings().include / "templates"
+    found = {
+        f"{path.parent.name}/{path.name.split('.', 1)[0]}"
+        for part in PARTS
+        for path in folder.glob(f"*/*.{part}.j2")
+        if not path.parent.name.startswith("_")
+    }
+    return sorted(found)
+
+
+def check(
+    template: str,
+    sample_context: Mapping[str, Any] | None = None,
+    theme: Theme | None = None,
+    *,
+    folder: Path | None = None,
+) -> list[Fault]:
+    """Everything that is wrong with a template, in all its languages; empty when it can be sent.
+
+    Tags, attributes and nesting of MJML, syntax, unknown variables, unsafe links, missing alt texts, missing files; then
+    it is rendered for `sample_context`, or for all invented people of `samples()`, awkward ones included.
+    """
+    folder = folder or settings().include / "templates"
+    try:
+        theme = theme or load_theme()
+        locales = [_DEFAULT_LANGUAGE, *_languages(template, folder)]
+    except TemplateFault as error:
+        return error.faults
+    faults: list[Fault] = []
+    for locale in locales:
+        try:
+            compiled = _load(template, locale, theme, folder)
+        except TemplateFault as error:
+            faults += error.faults
+            continue
+        parts = (compiled.subject, compiled.preheader, compiled.text, compiled.html)
+        found = [fault for part in parts for fault in (*part.source.advice, *part.unknown)]
+        people = {"given": sample_context} if sample_context is not None else samples(template)
+        for person, context in people.items() if not found else ():
+            try:
+                content = render(template, context, locale, theme, folder=folder)
+            except RenderError as error:
+                found.append(Fault(compiled.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}"))
+                continue
+            greeting = re.search(r"\w [,!?]", "\n".join((content.subject, content.preheader, content.text)))
+            if greeting and person == "no name":
+                found.append(Fault(compiled.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first"))
+        faults += found
+    return list(dict.fromkeys(faults))
+
+
+# ---------------------------------------------------------------- one part of a mail
+
+
+class Part:
+    """One compiled Jinja source. Errors come back with the file and line people wrote."""
+
+    def __init__(self, source: Source, env: Sandbox) -> None:
+        self.source = source
+        try:
+            tree = env.parse(source.text)
+            faults = refused(tree, source)
+            if not faults:
+                self.template: Template = env.template_class.from_code(env, env.compile(tree), env.make_globals(None))
+        except TemplateSyntaxError as error:
+            origin = source.at(error.lineno)
+            raise TemplateFault([origin.fault(_syntax(error.message or "cannot be read"), origin.tag)]) from None
+        except RecursionError:
+            raise TemplateFault([source.at(1).fault("is nested too deeply")]) from None
+        if faults:
+            raise TemplateFault(faults)
+        self.unknown = unknown_variables(tree, source)
+
+    def run(self, values: Mapping[str, Any]) -> str:
+        """The text for one person. Raises RenderError."""
+        try:
+            return self.template.render(values)
+        except RenderError as error:
+            raise RenderError(f"{error.reason} ({self.where(error)})") from None
+        except UndefinedError as error:
+            raise RenderError(f"a value is missing ({self.where(error)})") from None
+        except SecurityError as error:
+            raise RenderError(f"not allowed in a template: {error} ({self.where(error)})") from None
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError) as error:
+            raise RenderError(f"{type(error).__name__} ({self.where(error)})") from None
+
+    def where(self, error: BaseException) -> str:
+        """file:line of the tag that raised, and the tag: both are the template's, never the person's."""
+        lineno, trace = 1, error.__traceback__
+        while trace:
+            if trace.tb_frame.f_code.co_filename == "<template>":
+                lineno = trace.tb_lineno
+            trace = trace.tb_next
+        origin = self.source.at(lineno)
+        return f"{origin.file}:{origin.line}{': ' + origin.tag if origin.tag else ''}"
+
+
+def _syntax(message: str) -> str:
+    hints = {
+        "No filter named": "; see the list of filters in docs/templates.md",
+        "Unexpected end of template": "; a tag such as {% if %} or {% for %} is not closed",
+        "Encountered unknown tag": "; check its spelling and that it was opened before",
+    }
+    return message[:1].lower() + message[1:].rstrip(".") + next((h for start, h in hints.items() if message.startswith(start)), "")
+
+
+@lru_cache(maxsize=2)
+def _environment(autoescape: bool) -> Sandbox:
+    return Sandbox(autoescape=autoescape)
+
+
+def _header(part: Part, values: Mapping[str, Any]) -> str:
+    text = " ".join(line(part.run(values)).split())
+    return text if len(text) <= MAX_HEADER else text[: MAX_HEADER - 1] + "…"
+
+
+def _tidy(text: str) -> str:
+    """No spaces at line ends, at most one empty line in a row, one line break at the end."""
+    lines = [row.rstrip() for row in text.strip().split("\n")]
+    kept = [row for number, row in enumerate(lines) if row or lines[number - 1]]
+    return "\n".join(kept) + "\n"
+
+
+# ---------------------------------------------------------------- the files of a template
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A template in one language, ready to run."""
+
+    file: str
+    locale: str
+    theme: Theme
+    shop: dict[str, Any]
+    subject: Part
+    preheader: Part
+    html: Part
+    text: Part
+
+
+Stamp = tuple[tuple[str, int, int], ...]
+_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled]] = {}
+
+
+def _load(template: str, locale: str, theme: Theme, folder: Path) -> Compiled:
+    """The compiled template, read again only when a file it is made of (or could be made of) has changed."""
+    key = (template, locale, folder, id(theme))
+    known = _compiled.get(key)
+    if known and known[1].theme is theme and known[0] == _stamp(path for path, _, _ in known[0]):
+        return known[1]
+    used: list[str] = []
+    compiled = _compile(template, locale, theme, folder, used)
+    if len(_compiled) > 500:
+        _compiled.clear()
+    _compiled[key] = (_stamp(dict.fromkeys(used)), compiled)
+    return compiled
+
+
+def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
+    found = []
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            found.append((path, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append((path, 0, 0))
+    return tuple(found)
+
+
+def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[str]) -> Compiled:
+    base = _base(template, folder)
+    chosen = ""
+    for language in _candidates(locale):
+        files = {part: base.with_name(f"{base.name}.{language}.{part}.j2") for part in PARTS}
+        used += map(str, files.values())
+        there = [part for part in PARTS if files[part].is_file()]
+        if len(there) == len(PARTS):
+            chosen = language
+            break
+        if there:
+            missing = ", ".join(files[part].name for part in PARTS if part not in there)
+            raise TemplateFault([Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {missing}")])
+    else:
+        files = {part: base.with_name(f"{base.name}.{part}.j2") for part in PARTS}
+        used += map(str, files.values())
+
+    def read(path: Path) -> str:
+        used.append(str(path))
+        return yamlfile.read_text(path)
+
+    faults: list[Fault] = []
+    parts: dict[str, Part] = {}
+
+    def build(name: str, part: str) -> None:
+        try:
+            if name in ("subject", "preheader"):
+                source = assemble(_header_pieces(files[part], name, folder, theme, read))
+            else:
+                pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read)
+                source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
+            parts[name] = Part(source, _environment(part == "mjml"))
+        except TemplateFault as error:
+            faults.extend(error.faults)
+
+    for name, part in (("subject", "subject"), ("preheader", "subject"), ("html", "mjml"), ("text", "txt")):
+        build(name, part)
+    if faults:
+        raise TemplateFault(list(dict.fromkeys(faults)))
+    plain_locale = locale if chosen or locale.split("-")[0] == _DEFAULT_LANGUAGE else _DEFAULT_LANGUAGE
+    shop: dict[str, Any] = shop_of(theme)
+    return Compiled(yamlfile.shown(files["mjml"]), plain_locale, theme, shop, **parts)
+
+
+def _base(template: str, folder: Path) -> Path:
+    if not _NAME.fullmatch(template):
+        raise TemplateFault(f'"{template[:60]}" is no template; write family/name, e.g. win_back/miss_you')
+    if not any((folder / f"{template}.{part}.j2").is_file() for part in PARTS):
+        near = yamlfile.did_you_mean(template, names(folder))
+        where = yamlfile.shown(folder / f"{template}.mjml.j2")
+        raise TemplateFault([Fault(where, 0, "", f'there is no template "{template}"{near or "; add its three files"}')])
+    return folder / template
+
+
+def _candidates(locale: str) -> list[str]:
+    """Languages to look for: `pt-BR`, then `pt`."""
+    language, _, region = locale.replace("_", "-").partition("-")
+    full = f"{language.lower()}-{region.upper()}" if region else language.lower()
+    return list(dict.fromkeys(name for name in (full, language.lower()) if _LOCALE.fullmatch(name)))
+
+
+def _languages(template: str, folder: Path) -> list[str]:
+    base = _base(template, folder)
+    found = {p.name.split(".")[1] for part in PARTS for p in base.parent.glob(f"{base.name}.*.{part}.j2")}
+    for word in sorted(found):
+        if not _LOCALE.fullmatch(word):
+            raise TemplateFault([Fault(yamlfile.shown(base), 0, "", f'"{word}" in a file name is no language such as ko or pt-BR')])
+    return sorted(found)
+
+
+def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) -> list[Piece]:
+    """The pieces of `subject: ...` or `preheader: ...` in a .subject.j2 file; a value may go on over several lines."""
+    shown, text = yamlfile.shown(file), ""
+    try:
+        text = read(file)
+    except yamlfile.InputError as error:
+        raise TemplateFault(error.faults) from None
+    rows = text.split("\n")
+    starts = {m[1]: n for n, row in enumerate(rows) if (m := re.match(r"(subject|preheader):", row))}
+    if key not in starts:
+        raise TemplateFault([Fault(shown, 1, key, f'is missing; add a line "{key}: ..."')])
+    begin = starts[key]
+    if min(starts.values()) > 0 and (stray := next((n for n, r in enumerate(rows[: min(starts.values())]) if r.strip()), None)) is not None:
+        raise TemplateFault([Fault(shown, stray + 1, "", 'the file begins with "subject: ..."')])
+    end = min((n for n in starts.values() if n > begin), default=len(rows))
+    value = "\n".join([rows[begin].split(":", 1)[1], *rows[begin + 1 : end]])
+    return directives(list(pieces_of(value, shown, begin + 1)), folder, theme, read)

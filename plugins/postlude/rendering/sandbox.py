@@ -1,0 +1,279 @@
+"""Jinja with almost everything taken away: templates are text written by colleagues, not programs.
+
+A template sees plain values only and can call nothing but a few filters. What could grow without end (macros, powers,
+repeated strings, deep loops) is refused when the template is read, before it is ever run.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_skeleton
+from babel.numbers import format_currency, format_decimal, format_percent
+from jinja2 import StrictUndefined, Undefined, nodes, pass_context
+from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from postlude.errors import Fault
+from postlude.rendering.source import Source
+from postlude.rendering.variables import CONTEXT, RenderError
+from postlude.yamlfile import did_you_mean
+
+MAX_RANGE, MAX_LOOPS, MAX_JOIN, MAX_URL = 100, 3, 20_000, 1900
+_URL = re.compile(r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE)
+
+
+# ---------------------------------------------------------------- filters
+
+
+def _url(value: Any) -> str:
+    """The address, if it is http, https or mailto; else this person's mail is not rendered."""
+    if not isinstance(value, str) or len(value) > MAX_URL or not _URL.fullmatch(str(value).strip()):
+        raise RenderError("an address for a link is missing or not http, https or mailto")
+    return str(value).strip()
+
+
+@pass_context
+def _money(context: Context, value: Any, currency: str) -> str:
+    """`{{ 12.5|money('EUR') }}`: as people of the mail's language write it."""
+    return _format_money(Decimal(str(value)), currency, context["locale"])
+
+
+@pass_context
+def _date(context: Context, value: Any, style: str = "long") -> str:
+    """`{{ order.placed_on|date }}`: short, medium, long, full, or a pattern of parts such as MMMMd (day and month)."""
+    if not isinstance(value, dt.date):
+        raise RenderError("a date is missing")
+    return _format_date(value, style, context["locale"])
+
+
+@pass_context
+def _number(context: Context, value: Any) -> str:
+    return str(format_decimal(Decimal(str(value)), locale=babel_locale(context["locale"])))
+
+
+@pass_context
+def _percent(context: Context, value: Any) -> str:
+    """`{{ coupon.percent|percent }}`: 15 becomes 15%, or 15 % where people write it so."""
+    return _format_percent(Decimal(str(value)), context["locale"])
+
+
+def _join(value: Any, between: str = "") -> str:
+    text = str(between).join(str(entry) for entry in value)
+    if len(text) > MAX_JOIN:
+        raise RenderError("a joined text is too long")
+    return text
+
+
+def _range(*bounds: int) -> range:
+    numbers = range(*bounds)
+    if len(numbers) > MAX_RANGE:
+        raise RenderError(f"range counts more than {MAX_RANGE}")
+    return numbers
+
+
+@lru_cache(maxsize=4096)
+def _format_money(value: Decimal, currency: str, locale: str) -> str:
+    return str(format_currency(value, currency, locale=babel_locale(locale)))
+
+
+@lru_cache(maxsize=512)
+def _format_percent(value: Decimal, locale: str) -> str:
+    return str(format_percent(value / 100, locale=babel_locale(locale)))
+
+
+@lru_cache(maxsize=4096)
+def _format_date(value: dt.date, style: str, locale: str) -> str:
+    if style in ("short", "medium", "long", "full"):
+        return str(format_date(value, style, locale=babel_locale(locale)))
+    return str(format_skeleton(style, value, locale=babel_locale(locale)))
+
+
+@lru_cache(maxsize=512)
+def babel_locale(locale: str) -> Locale:
+    """What Babel knows about `locale`: itself, else its language, else English."""
+    for name in (locale, re.split(r"[-_]", locale)[0], "en"):
+        try:
+            return Locale.parse(name.replace("-", "_"))
+        except (UnknownLocaleError, ValueError):
+            continue
+    raise AssertionError("Babel knows English")
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    name: DEFAULT_FILTERS[name]
+    for name in (
+        "abs capitalize count d default first float int last length list lower map max min reject rejectattr reverse"
+        " round select selectattr sort sum title trim truncate unique upper"
+    ).split()
+} | {"url": _url, "money": _money, "date": _date, "number": _number, "percent": _percent, "join": _join}
+TESTS = {
+    name: DEFAULT_TESTS[name]
+    for name in (
+        "defined undefined none true false boolean number string mapping sequence odd even divisibleby in"
+        " eq equalto == ne != lt lessthan < le <= gt greaterthan > ge >="
+    ).split()
+}
+_METHODS: Mapping[type, frozenset[str]] = {
+    dict: frozenset({"items", "keys", "values", "get"}),
+    dt.date: frozenset({"year", "month", "day"}),
+    dt.datetime: frozenset({"year", "month", "day", "hour", "minute"}),
+}
+
+
+# ---------------------------------------------------------------- the environment
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Plain values, listed filters, no method calls; a key of a mapping comes before its methods."""
+
+    intercepted_binops = frozenset({"*", "%", "+", "**"})
+
+    def __init__(self, *, autoescape: bool) -> None:
+        super().__init__(
+            autoescape=autoescape,  # noqa: S701  off for subject and text only
+            undefined=StrictUndefined,
+        )
+        self.filters = dict(FILTERS)
+        self.tests = dict(TESTS)
+        self.globals = {"range": _range}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        if self.is_safe_attribute(obj, attribute, None):
+            return getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        try:
+            return obj[argument] if type(obj) in (dict, list, str) else self.undefined(obj=obj, name=argument)
+        except (LookupError, TypeError):
+            return self.undefined(obj=obj, name=argument)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, Undefined):
+            return False
+        if isinstance(obj, LoopContext):
+            return not attr.startswith("_")
+        return attr in _METHODS.get(type(obj), ())
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        # "x" * 10**9 and "%1000000000d" % 1 fill the memory of a worker from one short line
+        if operator == "**" or not all(isinstance(side, int | float | Decimal) for side in (left, right)):
+            raise SecurityError(f"{operator} works on numbers only; join texts with ~")
+        return super().call_binop(context, operator, left, right)
+
+
+# ---------------------------------------------------------------- what a template may contain
+
+_ALLOWED: tuple[type[nodes.Node], ...] = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.Slice,
+    nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr, nodes.Concat,
+    nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos, nodes.If, nodes.For,
+    nodes.Assign, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Call, nodes.Keyword,
+)  # fmt: skip
+
+
+def refused(tree: nodes.Template, source: Source) -> list[Fault]:
+    """Faults for everything in a template that is not on the list, and for loops that are too deep."""
+    return list(_refused(tree, source, 0))
+
+
+def _refused(node: nodes.Node, source: Source, loops: int) -> Iterator[Fault]:
+    what = ""
+    if not isinstance(node, _ALLOWED):
+        what = f"{type(node).__name__.lower()} is not used in templates; keep to if, for, set, variables and filters"
+    elif isinstance(node, nodes.For):
+        loops += 1
+        if loops > MAX_LOOPS or node.recursive:
+            what = f"loops stand at most {MAX_LOOPS} deep inside each other, and never call themselves"
+    elif isinstance(node, nodes.Assign) and node.find((nodes.Concat, nodes.Add, nodes.Mul)):
+        what = "set takes a value as it is; put texts together where they are shown"
+    elif isinstance(node, nodes.Call) and not _callable(node.node):
+        what = "only range(...), loop.cycle(...) and .items() .keys() .values() .get() can be called"
+    if what:
+        yield source.at(node.lineno).fault(what, source.at(node.lineno).tag)
+    for child in node.iter_child_nodes():
+        yield from _refused(child, source, loops)
+
+
+def _callable(node: nodes.Expr) -> bool:
+    if isinstance(node, nodes.Getattr):
+        return node.attr in _METHODS[dict] or (
+            node.attr == "cycle" and isinstance(node.node, nodes.Name) and node.node.name == "loop"
+        )
+    return isinstance(node, nodes.Name) and node.name == "range"
+
+
+def unknown_variables(tree: nodes.Template, source: Source) -> list[Fault]:
+    """Faults for variables that no mail has, with the nearest that exists."""
+    own = {node.name: None for node in tree.find_all(nodes.Name) if node.ctx == "store"}
+    return list(_Variables(source).faults(tree, own))
+
+
+class _Variables:
+    """Follows names through a template: what a path of `a.b[0].c` stands for, and whether CONTEXT knows it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.known = set[str]()
+        for path in CONTEXT:
+            parts = path.replace("[]", ".[]").split(".")
+            self.known |= {".".join(parts[: n + 1]) for n in range(len(parts))}
+
+    def faults(self, node: nodes.Node, local: Mapping[str, str | None]) -> Iterator[Fault]:
+        if isinstance(node, nodes.For):
+            yield from self.faults(node.iter, local)
+            inner = {**local, "loop": None, **{n.name: None for n in node.target.find_all(nodes.Name)}}
+            if isinstance(node.target, nodes.Name):
+                path = self.path(node.iter, local)
+                inner[node.target.name] = f"{path}.[]" if path else None
+            for child in [*node.body, *([node.test] if node.test else [])]:
+                yield from self.faults(child, inner)
+            for child in node.else_:
+                yield from self.faults(child, local)
+            return
+        if isinstance(node, nodes.Name | nodes.Getattr | nodes.Getitem):
+            yield from self.unknown(node, local)
+        for child in node.iter_child_nodes():
+            yield from self.faults(child, local)
+
+    def unknown(self, node: nodes.Name | nodes.Getattr | nodes.Getitem, local: Mapping[str, str | None]) -> Iterator[Fault]:
+        if isinstance(node, nodes.Name):
+            parent: str | None = ""
+            name: Any = node.name
+            if node.ctx != "load" or name in local or name == "range":
+                return
+        else:
+            parent = self.path(node.node, local)
+            name = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        if parent is None or not isinstance(name, str) or (parent and parent not in self.known) or name in _METHODS[dict]:
+            return
+        siblings = {path.rpartition(".")[2] for path in self.known if path.rpartition(".")[0] == parent}
+        if name in siblings or not {"*", "[]"}.isdisjoint(siblings) or not siblings:
+            return
+        shown = f"{parent}.{name}" if parent else name
+        at = self.source.at(node.lineno)
+        yield at.fault(f"no mail has this variable{did_you_mean(name, siblings)}", shown.replace(".[]", "[]"))
+
+    def path(self, node: nodes.Node, local: Mapping[str, str | None]) -> str | None:
+        """Dotted path in CONTEXT; None when it cannot be told."""
+        if isinstance(node, nodes.Name):
+            return local[node.name] if node.name in local else node.name
+        if isinstance(node, nodes.Getattr):
+            parent = self.path(node.node, local)
+            return f"{parent}.{node.attr}" if parent else None
+        if isinstance(node, nodes.Getitem):
+            parent = self.path(node.node, local)
+            key = getattr(node.arg, "value", None)
+            return f"{parent}.{key}" if parent and isinstance(key, str) else f"{parent}.[]" if parent else None
+        return None

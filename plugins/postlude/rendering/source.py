@@ -1,0 +1,438 @@
+"""From the files of a template to one Jinja source: `extends` and `include` are put together, MJML is compiled once.
+
+MJML sees opaque words instead of Jinja tags and the tags come back afterwards, so MJML cannot lose, repeat or move one
+unnoticed (moving a loop out of a table makes it empty without a word). Every tag keeps its file and line.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, TemplateSyntaxError, nodes
+from mjml import mjml2html
+
+from postlude import yamlfile
+from postlude.errors import Fault, InputError
+from postlude.rendering.theme import Theme
+
+
+class TemplateFault(InputError):
+    """A template that nobody can get: file, line and cure of every fault."""
+
+
+class Origin(NamedTuple):
+    """Where something was written; for a Jinja tag also the tag."""
+
+    file: str
+    line: int
+    tag: str = ""
+
+    def fault(self, message: str, key: str = "") -> Fault:
+        return Fault(self.file, self.line, key, message)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of text, or one Jinja tag, and where it was written."""
+
+    text: str
+    origin: Origin
+    tag: bool = False
+
+    @property
+    def words(self) -> str:
+        """Inside of a tag, without delimiters and white space control."""
+        return self.text[2:-2].strip("-+ \t\r\n") if self.tag else ""
+
+    @property
+    def statement(self) -> bool:
+        return self.tag and self.text.startswith("{%")
+
+
+@dataclass
+class Source:
+    """A Jinja source and the origin of each of its lines."""
+
+    text: str
+    origins: list[Origin]
+    advice: list[Fault] = field(default_factory=list)
+
+    def at(self, lineno: int | None) -> Origin:
+        return self.origins[min(max((lineno or 1) - 1, 0), len(self.origins) - 1)]
+
+
+MAX_DEPTH, MAX_CHARS = 8, 200_000
+_QUOTED = r"""(?:[^"'{0}]|"[^"]*"|'[^']*'|{0}(?!\}}))*"""
+_TAG = re.compile(r"\{\{" + _QUOTED.format("}") + r"\}\}|\{%" + _QUOTED.format("%") + r"%\}|\{#.*?#\}", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_NAMED = re.compile(r"""(extends|include)\s+(["'])([a-z0-9_./]+)\2""")
+_BLOCK = re.compile(r"block\s+([a-z_]+)")
+_GRAMMAR = Environment(autoescape=True)  # to read tags, never to render
+_THEME = re.compile(r"theme\.([a-z_.]+)")
+
+
+# ---------------------------------------------------------------- one text out of several files
+
+
+def flatten(folder: Path, path: Path, theme: Theme, *, markup: bool, read: Callable[[Path], str] | None = None) -> list[Piece]:
+    """The pieces of the template file at `path` with everything it extends and includes, comments dropped.
+
+    `{{ theme.x }}` becomes its value here, for it is the same for everybody. markup: the text is MJML.
+    Raises TemplateFault.
+    """
+    flattener = _Flattener(folder, theme, markup, read or yamlfile.read_text)
+    pieces = flattener.file(path, {}, 0)
+    if sum(len(piece.text) for piece in pieces) > MAX_CHARS:
+        raise TemplateFault([Origin(yamlfile.shown(path), 0).fault(f"is longer than {MAX_CHARS:,} characters in all")])
+    return pieces
+
+
+def directives(pieces: list[Piece], folder: Path, theme: Theme, read: Callable[[Path], str]) -> list[Piece]:
+    """Pieces of plain text with includes and theme values put in."""
+    return list(_Flattener(folder, theme, False, read).put_together(pieces, {}, 0))
+
+
+def pieces_of(text: str, file: str, first_line: int = 1, *, markup: bool = False) -> Iterator[Piece]:
+    """`text` cut at its Jinja tags; in markup, comments become the line breaks they held."""
+    if markup:
+        text = _COMMENT.sub(lambda m: "\n" * m[0].count("\n"), text)
+    position, line = 0, first_line
+    for match in _TAG.finditer(text):
+        for part, tag in ((text[position : match.start()], False), (match[0], True)):
+            if part.startswith("{#") and tag and markup:
+                yield Piece("\n" * part.count("\n"), Origin(file, line))
+            elif part:
+                _no_stray(part, Origin(file, line), tag)
+                yield Piece(part, Origin(file, line, " ".join(part.split())[:60] if tag else ""), tag)
+            line += part.count("\n")
+        position = match.end()
+    if position < len(text):
+        _no_stray(text[position:], Origin(file, line), False)
+        yield Piece(text[position:], Origin(file, line))
+
+
+def _lines_of_their_own(pieces: list[Piece]) -> list[Piece]:
+    """In plain text, a tag or comment that stands alone on its line takes the whole line away; others leave breaks alone."""
+    kept = list(pieces)
+    for number, piece in enumerate(pieces):
+        before = pieces[number - 1].text if number else "\n"
+        after = pieces[number + 1] if number + 1 < len(pieces) else Piece("\n", piece.origin)
+        starts = not (number and pieces[number - 1].tag) and re.search(r"(?:^|\n)[ \t]*$" if number == 1 else r"\n[ \t]*$", before)
+        if piece.text.startswith(("{%", "{#")) and piece.tag and starts and not after.tag and re.match(r"[ \t]*\n", after.text):
+            if number:
+                kept[number - 1] = replace(kept[number - 1], text=kept[number - 1].text.rstrip(" \t"))
+            if number + 1 < len(pieces):
+                file, line, tag = after.origin
+                rest = kept[number + 1].text.split("\n", 1)[1]
+                kept[number + 1] = Piece(rest, Origin(file, line + 1, tag))
+    return kept
+
+
+def _no_stray(part: str, origin: Origin, tag: bool) -> None:
+    stray = re.search(r"\{\{|\{%|\{#", part) if not tag else None
+    if stray:
+        line = origin.line + part.count("\n", 0, stray.start())
+        raise TemplateFault([Origin(origin.file, line).fault(f'"{stray[0]}" is never closed; check the brackets and quotes')])
+
+
+class _Flattener:
+    def __init__(self, folder: Path, theme: Theme, markup: bool, read: Callable[[Path], str]) -> None:
+        self.folder, self.theme, self.markup, self.read = folder, theme, markup, read
+
+    def file(self, path: Path, blocks: dict[str, list[Piece]], depth: int, asked: Origin | None = None) -> list[Piece]:
+        file = yamlfile.shown(path)
+        if depth > MAX_DEPTH:
+            raise TemplateFault([(asked or Origin(file, 1)).fault("includes itself, or is nested too deeply")])
+        if asked and not path.is_file():
+            known = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob(f"*{path.suffix}")]
+            near = yamlfile.did_you_mean(path.relative_to(self.folder).as_posix(), known)
+            raise TemplateFault([asked.fault(f"there is no file {file}{near if 'mean' in near else '; check the name'}")])
+        try:
+            text = self.read(path)
+        except InputError as error:
+            raise TemplateFault(error.faults) from None
+        pieces = list(pieces_of(text, file, markup=self.markup))
+        return list(self.put_together(pieces if self.markup else _lines_of_their_own(pieces), blocks, depth))
+
+    def put_together(self, pieces: list[Piece], blocks: dict[str, list[Piece]], depth: int) -> Iterator[Piece]:
+        base, base_at, own = None, None, dict(blocks)
+        position = 0
+        while position < len(pieces):
+            piece = pieces[position]
+            position += 1
+            named = _NAMED.fullmatch(piece.words) if piece.statement else None
+            block = _BLOCK.fullmatch(piece.words) if piece.statement else None
+            word = piece.words.split(None, 1)[0] if piece.statement and piece.words else ""
+            if named and named[1] == "extends":
+                base, base_at = self.folder / named[3], piece.origin
+            elif named:
+                yield from self.file(self.inside(named[3], piece.origin), {}, depth + 1, piece.origin)
+            elif block:
+                end = _end_of_block(pieces, position, piece)
+                inner, position = pieces[position:end], end + 1
+                if base is None:  # a block of a layout: what the page says, else what the layout says
+                    said = blocks.get(block[1])
+                    yield from self.put_together(inner, blocks, depth) if said is None else said
+                else:
+                    own.setdefault(block[1], list(self.put_together(inner, blocks, depth)))
+            elif word in ("extends", "include", "block", "endblock", "import", "from", "raw", "super"):
+                cure = 'use {% include "folder/file" %}, {% extends "folder/file" %} and {% block name %} ... {% endblock %}'
+                raise TemplateFault([piece.origin.fault(f"{{% {word} %}} is not used like this here; {cure}")])
+            elif base is not None and (piece.tag or piece.text.strip()):
+                raise TemplateFault([piece.origin.fault("a page that extends a layout holds blocks only; put this into one")])
+            elif base is None:
+                yield self.themed(piece)
+        if base is not None and base_at is not None:
+            yield from self.file(self.inside(base.relative_to(self.folder).as_posix(), base_at), own, depth + 1, base_at)
+
+    def inside(self, name: str, origin: Origin) -> Path:
+        path = self.folder / name
+        if ".." in name or not path.resolve().is_relative_to(self.folder.resolve()):
+            raise TemplateFault([origin.fault(f'"{name}" lies outside of the templates')])
+        return path
+
+    def themed(self, piece: Piece) -> Piece:
+        if not re.search(r"(?<![\w.'\"])theme\.", piece.words) or piece.text.startswith("{#"):
+            return piece
+        match = _THEME.fullmatch(piece.words)
+        value = self.theme.value(match[1]) if match and not piece.statement else None
+        if value is None:
+            what = "write {{ theme.key }} with a key of include/theme.yml that holds one text, e.g. theme.colours.accent"
+            raise TemplateFault([piece.origin.fault(what)])
+        return replace(piece, text=html.escape(value, quote=True) if self.markup else value, tag=False)
+
+
+def _end_of_block(pieces: list[Piece], position: int, opened: Piece) -> int:
+    depth = 0
+    for number in range(position, len(pieces)):
+        word = pieces[number].words.split(None, 1)[0] if pieces[number].statement and pieces[number].words else ""
+        depth += (word == "block") - (word == "endblock")
+        if depth < 0:
+            return number
+    raise TemplateFault([opened.origin.fault("this block is never closed; add {% endblock %}")])
+
+
+def assemble(pieces: Sequence[Piece]) -> Source:
+    """A Jinja source in which every tag begins a line of its own (a break inside a tag means nothing), with origins."""
+    out: list[str] = []
+    origins = [pieces[0].origin if pieces else Origin("", 1)]
+    for piece in pieces:
+        file, line, _ = piece.origin
+        if piece.tag:
+            head = 3 if piece.text[2] in "-+" else 2
+            out.append(f"{piece.text[:head]}\n{piece.text[head:]}")
+            origins.append(piece.origin)
+        else:
+            out.append(piece.text)
+        origins.extend(Origin(file, line + n + 1) for n in range(piece.text.count("\n")))
+    return Source("".join(out), origins)
+
+
+# ---------------------------------------------------------------- MJML
+
+_BOX = "padding padding-top padding-bottom padding-left padding-right css-class mj-class"
+_FONT = "color font-family font-size font-style font-weight letter-spacing line-height text-decoration text-transform"
+_EDGE = "border border-top border-bottom border-left border-right border-radius"
+_SECTION = f"{_BOX} {_EDGE} background-color direction full-width text-align"
+_LINK = "href rel target title name"
+# what people may write; the compiler itself lets unknown tags and attributes through without a word
+MJML: dict[str, frozenset[str]] = {
+    tag: frozenset(attributes.split())
+    for tag, attributes in {
+        "mjml": "lang dir",
+        "mj-head": "",
+        "mj-attributes": "",
+        "mj-class": "name *",
+        "mj-all": "*",
+        "mj-breakpoint": "width",
+        "mj-preview": "",
+        "mj-title": "",
+        "mj-style": "",
+        "mj-body": "width background-color css-class",
+        "mj-raw": "",
+        "mj-wrapper": _SECTION,
+        "mj-section": _SECTION,
+        "mj-group": "css-class mj-class width vertical-align background-color direction",
+        "mj-column": f"{_BOX} {_EDGE} background-color inner-background-color inner-border inner-border-radius width vertical-align",
+        "mj-text": f"{_BOX} {_FONT} align container-background-color height",
+        "mj-button": f"{_BOX} {_FONT} {_EDGE} {_LINK} align background-color container-background-color height inner-padding"
+        " text-align vertical-align width",
+        "mj-image": f"{_BOX} {_EDGE} {_LINK} align alt container-background-color fluid-on-mobile height max-height src width",
+        "mj-divider": f"{_BOX} align border-color border-style border-width container-background-color width",
+        "mj-spacer": f"{_BOX} container-background-color height",
+        "mj-table": f"{_BOX} {_FONT} align border cellpadding cellspacing container-background-color role table-layout width",
+    }.items()
+}
+CONTAINERS = frozenset({"mjml", "mj-head", "mj-body", "mj-wrapper", "mj-section", "mj-group", "mj-column"})
+_WORD = re.compile(r"qzj(\d+)zq")
+_MARKUP = re.compile(
+    r"</\s*(?P<end>[A-Za-z][\w-]*)\s*>"
+    r"|<(?P<name>[A-Za-z][\w-]*)(?P<attributes>(?:\s+[^\s=/>\"']+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*)\s*(?P<closed>/?)>"
+)
+_ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'))?")
+_VOID = frozenset({"br", "img", "hr", "col", "meta", "wbr"})
+_FORBIDDEN = frozenset("script iframe object embed applet form input button textarea select link base svg style".split())
+_URLS = frozenset({"href", "src", "background", "background-url", "action", "formaction", "poster", "srcset"})
+_FIXED_URL = re.compile(r"(?:https?://|mailto:)[^\s<>\"']+|#")
+
+
+@lru_cache(maxsize=256)
+def compile_mjml(pieces: tuple[Piece, ...]) -> Source:
+    """The HTML of MJML pieces as a Jinja source, kept by content: the same text is compiled once in a process.
+
+    Raises TemplateFault with every fault; missing alt texts are `advice`.
+    """
+    tags = [piece for piece in pieces if piece.tag]
+    numbers = iter(range(len(tags)))
+    text, starts = "", list[tuple[int, Origin]]()
+    for piece in pieces:
+        starts.append((len(text), piece.origin))
+        text += f"qzj{next(numbers)}zq" if piece.tag else piece.text
+    check = _MjmlCheck(text, starts, tags)
+    wrapped = check.run()
+    if check.faults:
+        raise TemplateFault(sorted(check.faults, key=lambda f: (f.file, f.line)))
+    try:
+        compiled = mjml2html(wrapped, disable_comments=True)
+    except Exception as error:
+        raise TemplateFault([pieces[0].origin.fault(f"MJML cannot be compiled: {str(error).splitlines()[0]}")]) from None
+    source = assemble(list(_tags_back(compiled, tags)))
+    source.advice = check.advice
+    return source
+
+
+def _tags_back(compiled: str, tags: list[Piece]) -> Iterator[Piece]:
+    """The compiled HTML with Jinja tags again. A lost, repeated or moved statement is a fault."""
+    parts = _WORD.split(compiled)
+    seen = [int(number) for number in parts[1::2]]
+    lost = sorted(set(range(len(tags))) - set(seen))
+    if lost:
+        cure = "a variable or tag cannot stand here; use a fixed value, or move it into mj-text"
+        raise TemplateFault([tags[number].origin.fault(cure, tags[number].origin.tag) for number in lost])
+    statements = [number for number in seen if tags[number].statement]
+    if statements != sorted(set(statements)):
+        number = next((a for a, b in pairwise(statements) if b <= a), statements[0])
+        cure = "MJML moves or repeats this place; put the tag around a whole mj- element"
+        raise TemplateFault([tags[number].origin.fault(cure, tags[number].origin.tag)])
+    for index, part in enumerate(parts):
+        if index % 2:
+            yield tags[int(part)]
+        elif part:
+            yield Piece(part, tags[int(parts[index - 1])].origin if index else Origin("", 1))
+
+
+class _MjmlCheck:
+    """Walks the tags of MJML text: known tags and attributes, nesting, safe links, no variables where they would be code."""
+
+    def __init__(self, text: str, starts: list[tuple[int, Origin]], tags: list[Piece]) -> None:
+        self.text, self.starts, self.tags = text, starts, tags
+        self.faults: list[Fault] = []
+        self.advice: list[Fault] = []
+        self.open: list[tuple[str, int]] = []
+
+    def run(self) -> str:
+        """The text with Jinja tags between mj- elements wrapped in mj-raw, as MJML wants it."""
+        out, position = "", 0
+        for match in _MARKUP.finditer(self.text):
+            out += self.words(self.text[position : match.start()], position) + match[0]
+            position = match.end()
+            self.close(match) if match["end"] else self.begin(match)
+        out += self.words(self.text[position:], position)
+        for name, at in self.open:
+            self.fault(at, f"<{name}> is never closed; add </{name}>")
+        return out
+
+    def origin(self, position: int) -> Origin:
+        low = max(n for n, (start, _) in enumerate(self.starts) if start <= position)
+        start, origin = self.starts[low]
+        return Origin(origin.file, origin.line + self.text.count("\n", start, position))
+
+    def fault(self, position: int, message: str, key: str = "") -> None:
+        self.faults.append(self.origin(position).fault(message, key))
+
+    def words(self, text: str, position: int) -> str:
+        inside = self.open[-1][0] if self.open else ""
+        if "<" in text:
+            cure = "write &lt; for the sign, and close every tag and quote"
+            self.fault(position + text.index("<"), f"this is no tag that can be read; {cure}")
+        if inside == "mj-style" and any(not self.tags[int(n)].statement for n in _WORD.findall(text)):
+            self.fault(position, "no variables inside mj-style; use classes, or {{ theme.x }}")
+        if inside not in CONTAINERS and self.open:
+            return text
+        for part in re.finditer(r"\S+", _WORD.sub("", text)):
+            self.fault(position, f'the text "{part[0][:20]}" stands between elements; put it into <mj-text>')
+            break
+        for match in _WORD.finditer(text):
+            if not self.tags[int(match[1])].statement:
+                self.fault(position + match.start(), "a variable stands between elements; put it into <mj-text>")
+        return _WORD.sub(r"<mj-raw>\g<0></mj-raw>", text) if inside else text
+
+    def begin(self, match: re.Match[str]) -> None:
+        name, at = match["name"], match.start()
+        inside = self.open[-1][0] if self.open else ""
+        if name.startswith("mj") and name not in MJML:
+            self.fault(at, f"<{name}> is no tag that is used here{yamlfile.did_you_mean(name, MJML)}")
+        elif not name.startswith("mj") and inside in CONTAINERS:
+            self.fault(at, f"<{name}> stands between MJML elements; put it into <mj-text> or <mj-raw>")
+        if name.lower() in _FORBIDDEN:
+            self.fault(at, f"<{name}> does not belong into a mail; mail programs drop it or warn")
+        self.attributes(match, "mj-attributes" in (n for n, _ in self.open))
+        if not match["closed"] and name.lower() not in _VOID:
+            self.open.append((name, at))
+
+    def close(self, match: re.Match[str]) -> None:
+        if match["end"].lower() in _VOID:
+            return
+        if not self.open or self.open[-1][0] != match["end"]:
+            opened = f"<{self.open[-1][0]}> of line {self.origin(self.open[-1][1]).line} is still open" if self.open else "nothing is open"
+            self.fault(match.start(), f"</{match['end']}> closes what was not opened: {opened}")
+            if not any(name == match["end"] for name, _ in self.open):
+                return
+            while self.open[-1][0] != match["end"]:
+                self.open.pop()
+        self.open.pop()
+
+    def attributes(self, match: re.Match[str], defaults: bool) -> None:
+        name, seen = match["name"], set[str]()
+        for attribute in _ATTRIBUTE.finditer(match["attributes"]):
+            key, value = attribute[1], (attribute[2] or "")[1:-1]
+            at = match.start("attributes") + attribute.start()
+            seen.add(key)
+            if _WORD.search(key):
+                self.fault(at, f"a Jinja tag stands inside <{name}>; it may only stand in a quoted attribute")
+                continue
+            known = MJML.get(name)
+            if known is not None and "*" not in known and key not in known and not (defaults and key == "name"):
+                self.fault(at, f"<{name}> has no attribute of this name{yamlfile.did_you_mean(key, known)}", key)
+            used = [self.tags[int(number)] for number in _WORD.findall(value)]
+            if key.lower() in _URLS:
+                self.address(at, key, value, used)
+            elif (key.lower() == "style" or key.lower().startswith("on")) and any(not t.statement for t in used):
+                self.fault(at, "no variables here: they would be read as code", key)
+        if name in ("mj-image", "img") and "alt" not in seen and not defaults:
+            self.advice.append(self.origin(match.start()).fault('is missing; say what the picture shows, or alt=""', "alt"))
+
+    def address(self, at: int, key: str, value: str, used: list[Piece]) -> None:
+        """Escaping does not make a link safe: `javascript:` survives it. Hence a fixed address, or exactly one `|url`."""
+        if used:
+            if len(used) != 1 or not _WORD.fullmatch(value) or not _is_url(used[0].text):
+                self.fault(at, 'write one variable with the filter url, e.g. "{{ item.url|url }}"', key)
+        elif not _FIXED_URL.fullmatch(html.unescape(value)):
+            self.fault(at, f'"{value[:40]}" must start with https://, http:// or mailto:', key)
+
+
+def _is_url(tag: str) -> bool:
+    """Whether a tag is one expression whose last step is the filter `url` (in `a if b else c|url` it is not)."""
+    try:
+        body = _GRAMMAR.parse(tag).body
+    except TemplateSyntaxError:
+        return True  # reported with the rest of the syntax
+    last = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
+    return len(last) == 1 and isinstance(last[0], nodes.Filter) and last[0].name == "url"

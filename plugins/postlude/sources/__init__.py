@@ -1,0 +1,237 @@
+"""Where orders come from: one YAML file per shop, one module per kind of source, found by its file name.
+
+A new layout of a known kind is one YAML file in include/sources and one SQL mapping file in include/sql/sources, and
+no Python. A new kind is a module beside this one that offers what `Reader` says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, create_model
+from sqlalchemy import Connection, text
+
+from postlude import yamlfile
+from postlude.errors import Fault, InputError
+from postlude.settings import settings
+from postlude.timing import Duration
+from postlude.yamlfile import Strict
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(label, done, total) now and then; labels are names of files and tables, never of people."""
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        raise ValueError(f'"{name}" is not a time zone; write e.g. "Europe/Berlin" or "UTC"') from None
+    return name
+
+
+def _known_kind(name: str) -> str:
+    if name not in kinds():
+        raise ValueError(f'there is no kind "{name}"{yamlfile.did_you_mean(name, kinds())}')
+    return name
+
+
+def _known_mapping(name: str) -> str:
+    if not mapping_path(name).is_file():
+        raise ValueError(f'there is no file "{name}" in {yamlfile.shown(mapping_path("x").parent)}; check the name')
+    return name
+
+
+ROW_COLUMNS = ("_file", "_line")
+
+
+def quoted(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+
+
+class Source(Strict):
+    """A shop and where its orders come from. `entities` are what is read, as the kind of source describes it."""
+
+    id: Name
+    shop: str = Field(min_length=1, description="the shop's name as customers know it")
+    kind: Annotated[str, AfterValidator(_known_kind)]
+    currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217; an order in another currency is refused")
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        description="of times without offset, and of shop days"
+    )
+    locale: str = Field("en", pattern="^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?$")
+    monetary: Literal["lines", "paid"] = Field(
+        "lines", description="what an order is worth: its lines, or what was paid"
+    )
+    fresh_within: Duration = Field(
+        timedelta(hours=36), description="without a newer order for so long the feed is stale"
+    )
+    snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
+    mapping: Annotated[str, AfterValidator(_known_mapping)] = Field(description="file in include/sql/sources")
+    entities: dict[Name, Any] = Field(min_length=1)
+    _file: str = PrivateAttr("")
+
+    @property
+    def file(self) -> str:
+        """Name of the YAML file for messages; empty for a source that was made in memory."""
+        return self._file
+
+    def fault(self, *loc: str, message: str) -> Fault:
+        """A fault of this file at the key `loc`."""
+        return Fault(self._file, yamlfile.line_of(self._file, loc) if self._file else 0, yamlfile.key_of(loc), message)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One file (or page run) of one raw entity that can be read once. `checksum` tells whether it was loaded before."""
+
+    entity: str
+    name: str
+    checksum: str
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The temporary table that takes the deliveries of one raw entity as text, until the transaction ends.
+
+    Beside the delivered columns it has `_file`, the number of the delivery in this run, and `_line`, the row's line
+    (a header being line 1; line breaks inside quotes are not counted).
+    """
+
+    conn: Connection
+    name: str
+    number: int
+
+    def prepare(self, columns: Sequence[str], first_line: int) -> None:
+        """Make the table ready for the rows of delivery `number`, which has these columns."""
+        table = f"pg_temp.{quoted(self.name)}"
+        row = "_file int, _line bigint generated always as identity"
+        self._execute(f"create temporary table if not exists {quoted(self.name)} ({row}) on commit drop")
+        for column in columns:
+            self._execute(f"alter table {table} add column if not exists {quoted(column)} text")
+        self._execute(f"alter table {table} alter column _file set default {int(self.number)}")
+        self._execute(f"alter table {table} alter column _line restart with {int(first_line)}")
+
+    def _execute(self, statement: str) -> None:
+        self.conn.execute(text(statement.replace(":", r"\:")))
+
+
+class Reader(Protocol):
+    """What a module of this package offers. `Entity` describes one of the source's `entities` in YAML."""
+
+    Entity: type[Strict]
+
+    def deliveries(self, source: Source, name: str) -> list[Delivery]:
+        """Everything that lies ready for the raw entity `name`, in the order of reading. Raises InputError."""
+
+    def read(self, entity: Any, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
+        """Append the delivery to a raw table; rows read. Raises InputError with file and line."""
+
+
+def kinds() -> list[str]:
+    """Names of the kinds of source there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def reader(kind: str) -> Reader:
+    """The module of one kind of source."""
+    return cast(Reader, importlib.import_module(f"{__name__}.{kind}"))
+
+
+class _Kind(Strict):
+    model_config = ConfigDict(extra="ignore")
+    kind: Annotated[str, AfterValidator(_known_kind)]
+
+
+def load_source(path: Path | str) -> Source:
+    """The source file at `path`. Raises InputError with every fault."""
+    words = yamlfile.read_text(path)
+    file = yamlfile.shown(path)
+    kind = yamlfile.parse(words, file, _Kind).kind
+    entity = reader(kind).Entity
+    model = create_model("Source", __base__=Source, entities=(dict[Name, entity], Field(min_length=1)))  # type: ignore[valid-type]
+    source = yamlfile.parse(words, file, model)
+    source._file = file
+    return source
+
+
+def load_sources(folder: Path | None = None) -> list[Source]:
+    """Every source file of a folder (default include/sources), by id. Raises InputError with the faults of all."""
+    found: dict[str, Source] = {}
+    faults: list[Fault] = []
+    for path in sorted((folder or settings().include / "sources").glob("*.yml")):
+        try:
+            source = load_source(path)
+        except InputError as error:
+            faults += error.faults
+            continue
+        if source.id in found:
+            faults.append(
+                source.fault("id", message=f'"{source.id}" is the id of {found[source.id].file} too; rename one')
+            )
+        found[source.id] = source
+    if faults:
+        raise InputError(faults)
+    return [found[key] for key in sorted(found)]
+
+
+# ---------------------------------------------------------------- mapping files
+
+
+@dataclass(frozen=True)
+class Section:
+    """One select of a mapping file: the canonical entity it fills, its text, the line on which the text begins."""
+
+    entity: str
+    sql: str
+    line: int
+
+
+def mapping_path(name: str) -> Path:
+    """The mapping file `name`: below include/sql/sources, or anywhere by its absolute path."""
+    return settings().sql / "sources" / name
+
+
+def mapping(source: Source) -> tuple[str, list[Section]]:
+    """Name (for messages) and sections of the source's mapping file: `-- entity: orders`, then one select each."""
+    path = mapping_path(source.mapping)
+    file = yamlfile.shown(path)
+    sections: list[Section] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(yamlfile.read_text(path).splitlines(), 1):
+        head = re.fullmatch(r"--\s*entity\s*:\s*(\S+)\s*", line)
+        if head:
+            if any(section.entity == head[1] for section in sections):
+                faults.append(Fault(file, number, head[1], "stands here again; keep one select for each entity"))
+            sections.append(Section(head[1], "", number + 1))
+        elif sections:
+            last = sections[-1]
+            sections[-1] = Section(last.entity, f"{last.sql}{line}\n", last.line)
+        elif line.strip() and not line.lstrip().startswith("--"):
+            faults.append(
+                Fault(file, number, "", 'this text belongs to no entity; begin with a line "-- entity: orders"')
+            )
+    sections = [Section(s.entity, re.sub(r";\s*\Z", "\n", s.sql), s.line) for s in sections]
+    faults += [
+        Fault(file, s.line - 1, s.entity, "has no select below it; write one, or take the heading out")
+        for s in sections
+        if not re.sub(r"--[^\n]*", "", s.sql).strip()
+    ]
+    if not sections and not faults:
+        faults.append(Fault(file, 1, "", 'maps nothing; begin with a line "-- entity: orders" and a select below it'))
+    if faults:
+        raise InputError(faults)
+    return file, sections

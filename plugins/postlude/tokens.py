@@ -1,0 +1,172 @@
+"""Signed links and coupon codes: nobody can make or change one without the key, and none of them says who it is for.
+
+A token is `1.<key id>.<part>~<part>.<signature>`: format version, which key, what it is about, HMAC-SHA256 cut to 144 bit.
+The purpose is signed but not written, so that a score link never unsubscribes anyone. Tokens do not expire: an
+unsubscribe link must work as long as somebody keeps the mail; whoever needs an expiry signs a day as one of the parts.
+
+Rotation: put the present key into POSTLUDE_OLD_SECRETS (comma separated, verify only) and set a new POSTLUDE_SECRET.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from uuid import UUID
+
+from postlude.errors import InputError, PostludeError
+from postlude.settings import settings
+
+SCORES = ("1", "2", "3", "4", "5")
+# without vowels no word can appear, without 0 1 I L O U Y nothing is misread; 27 letters and digits, 47 bit in ten of them
+CODE_ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
+CODE_LENGTH = 10
+
+_VERSION = "1"
+_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SIGNATURE_BYTES = 18
+_MIN_SECRET = 32
+
+
+class BadToken(PostludeError):
+    """The token was not made by us, or not for this purpose. Says no more on purpose."""
+
+
+def sign(purpose: str, *parts: str) -> str:
+    """A token about `parts` (ids and scores: letters, digits, - and _; an address is refused) that only `purpose` accepts.
+
+    The same input and key always give the same token, so a message renders to the same bytes again.
+    """
+    if not parts or not all(_PART.fullmatch(part) for part in parts):
+        raise ValueError("a token carries ids only: 1-64 letters, digits, - or _ each")
+    kid, key = next(iter(_keys().items()))
+    body = "~".join(parts)
+    return f"{_VERSION}.{kid}.{body}.{_signature(key, purpose, kid, body)}"
+
+
+def verify(purpose: str, token: str) -> tuple[str, ...]:
+    """The parts that were signed for `purpose`. Raises BadToken for everything else, in the same time."""
+    fields = token.split(".") if len(token) <= 512 and token.isascii() else []
+    version, kid, body, signature = fields if len(fields) == 4 else ("", "", "", "")
+    keys = _keys()
+    key = keys.get(kid)
+    expected = _signature(key or next(iter(keys.values())), purpose, kid, body)
+    if not (hmac.compare_digest(expected, signature) and key is not None and version == _VERSION):
+        raise BadToken("this link is not one of ours")
+    return tuple(body.split("~"))
+
+
+def coupon_code(pool: str, message_id: UUID | str, attempt: int = 0) -> str:
+    """The coupon code of a message: 10 characters that cannot be guessed or misread, always the same for the message.
+
+    pool keeps the codes of two campaigns apart. Two messages may share a code once in about 10 million codes issued
+    (a chance of a quarter): the unique key of `messages.coupon_code` shows it, then ask again with attempt = 1, 2, ...
+    """
+    key = _subkey(_current(), "coupon")
+    digest = hmac.new(key, "\x1f".join((pool, str(message_id), str(attempt))).encode(), hashlib.sha256).digest()
+    number = int.from_bytes(digest[:24], "big")
+    code = ""
+    for _ in range(CODE_LENGTH):
+        number, digit = divmod(number, len(CODE_ALPHABET))
+        code += CODE_ALPHABET[digit]
+    return code
+
+
+# ---------------------------------------------------------------- the links of a message
+
+
+def unsubscribe_link(message_id: UUID | str) -> str:
+    """Address of the unsubscribe page, and of the one-click POST of RFC 8058 (List-Unsubscribe header)."""
+    return _link("u", sign("unsubscribe", str(message_id)))
+
+
+def preferences_link(message_id: UUID | str) -> str:
+    """Where a person chooses what we may send; at present the unsubscribe page, which offers the one choice there is."""
+    return unsubscribe_link(message_id)
+
+
+def score_links(message_id: UUID | str) -> dict[str, str]:
+    """Addresses that answer the one question of a message: {"1": ..., "5": ...}."""
+    return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}
+
+
+def message_links(message_id: UUID | str, shop_url: str) -> dict[str, object]:
+    """What templates get as `links`."""
+    return {
+        "unsubscribe": unsubscribe_link(message_id),
+        "preferences": preferences_link(message_id),
+        "score": score_links(message_id),
+        "shop": shop_url,
+    }
+
+
+def _link(page: str, token: str) -> str:
+    return f"{settings().web_url.rstrip('/')}/{page}/{token}"
+
+
+# ---------------------------------------------------------------- keys
+
+
+def _signature(key: bytes, purpose: str, kid: str, body: str) -> str:
+    said = "\x1f".join((_VERSION, kid, purpose, body)).encode()
+    digest = hmac.new(_subkey(key, purpose), said, hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()
+
+
+@lru_cache(maxsize=256)
+def _subkey(key: bytes, purpose: str) -> bytes:
+    """A key for one purpose: what is signed for one page means nothing on another."""
+    return hmac.new(key, f"postlude/{purpose}".encode(), hashlib.sha256).digest()
+
+
+def _current() -> bytes:
+    return next(iter(_keys().values()))
+
+
+def _keys() -> Mapping[str, bytes]:
+    config = settings()
+    return _keys_of(config.secret, getattr(config, "old_secrets", os.environ.get("POSTLUDE_OLD_SECRETS", "")), config.home)
+
+
+@lru_cache(maxsize=8)
+def _keys_of(secret: str, old: str, home: Path) -> Mapping[str, bytes]:
+    """Key by key id, the present one first; the others verify only."""
+    found: dict[str, bytes] = {}
+    for name, text in [("POSTLUDE_SECRET", secret or _kept(home))] + [
+        ("POSTLUDE_OLD_SECRETS", word.strip()) for word in old.split(",") if word.strip()
+    ]:
+        if len(text) < _MIN_SECRET:
+            hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            raise InputError(f"{name} is shorter than {_MIN_SECRET} characters; {hint}")
+        key = text.encode()
+        found.setdefault(_subkey(key, "key id")[:3].hex(), key)
+    return found
+
+
+def _kept(home: Path) -> str:
+    """The key in `home`/secret, made at the first use. Of several processes that make it at once, one wins, all read it."""
+    path = home / "secret"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        home.mkdir(parents=True, exist_ok=True)
+    draft = home / f".secret-{os.getpid()}-{secrets.token_hex(4)}"
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # all or nothing, and only when there is none yet
+        except FileExistsError:
+            pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()

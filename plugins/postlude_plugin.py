@@ -1,0 +1,109 @@
+"""Postlude's pages in the Airflow UI: the newest report, Data Docs, the mail catcher.
+
+Every task process loads this file, so it registers a callable and imports FastAPI only when the api-server gets the first request.
+Airflow does not guard what a plugin mounts: each route below depends on Airflow's login.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from airflow.plugins_manager import AirflowPlugin
+
+from postlude.settings import settings
+
+NOTHING_YET = "<!doctype html><meta charset=utf-8><title>Postlude</title><p style='font:1rem sans-serif'>{} by the DAG <b>{}</b>.</p>"
+
+# The pages are shown on Airflow's own origin, where a script could use the reader's login. So: no way out to the network; the
+# report may run its plots' scripts but stands in a sandbox without that origin; Data Docs (written by another tool) runs none.
+OWN_ONLY = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:"
+REPORT_POLICY = f"{OWN_ONLY}; script-src 'unsafe-inline'; sandbox allow-scripts allow-popups allow-downloads"
+DOCS_POLICY = f"{OWN_ONLY}; form-action 'none'; base-uri 'none'"
+
+
+def newest(folder: Path) -> Path | None:
+    """The report written last; None when there is none."""
+    return max(folder.glob("*.html"), key=lambda page: page.stat().st_mtime, default=None)
+
+
+def listing(folder: Path, limit: int = 300) -> str:
+    """A page of links to the newest Data Docs below `folder` (<gate>/<run>/index.html), by gate; empty when there are none."""
+    found = sorted(folder.glob("*/*/index.html"), key=lambda page: page.stat().st_mtime, reverse=True)[:limit]
+    rows = [
+        f"<tr><td>{escape(page.parts[-3])}</td><td>{datetime.fromtimestamp(page.stat().st_mtime, UTC):%Y-%m-%d %H:%M} UTC</td>"
+        f"<td><a href='{quote(page.parent.relative_to(folder).as_posix())}/'>{escape(page.parts[-2])}</a></td></tr>"
+        for page in found
+    ]
+    style = "body{font:15px/1.6 system-ui,sans-serif;margin:2rem}td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}"
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Data Docs</title><style>{style}</style><h1>Data Docs</h1>"
+    return f"{head}<table><tr><th>gate</th><th>checked</th><th>run</th></tr>{''.join(rows)}</table>" if rows else ""
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The file `name` below `folder`, a folder's own index.html; None when it is not there or would lead out of `folder`."""
+    try:
+        root = folder.resolve()
+        found = (root / name).resolve()
+        if found.is_dir():
+            found = found / "index.html"
+        return found if found.is_relative_to(root) and found.is_file() else None
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return None
+
+
+def pages(home: Path) -> Any:
+    """The FastAPI app behind /postlude; every route asks for Airflow's login and the right to see plugins."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+    from airflow.api_fastapi.core_api.security import requires_access_view
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse, HTMLResponse, Response
+
+    app = FastAPI(
+        dependencies=[Depends(requires_access_view(AccessView.PLUGINS))], docs_url=None, redoc_url=None, openapi_url=None
+    )
+    guarded = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+    @app.get("/report")
+    def report() -> Response:
+        headers = guarded | {"Content-Security-Policy": REPORT_POLICY}
+        if page := newest(home / "reports"):
+            return FileResponse(page, media_type="text/html", headers=headers)
+        return HTMLResponse(NOTHING_YET.format("No report yet; it is written", "report"), headers=headers)
+
+    @app.get("/docs/{name:path}")
+    def docs(name: str) -> Response:
+        headers = guarded | {"Content-Security-Policy": DOCS_POLICY}
+        if not name:
+            page = listing(home / "data_docs") or NOTHING_YET.format("No Data Docs yet; they are written", "ingest")
+            return HTMLResponse(page, headers=headers)
+        if found := inside(home / "data_docs", name):
+            return FileResponse(found, headers=headers)
+        raise HTTPException(404, "no such page")
+
+    return app
+
+
+class OnFirstRequest:
+    """An ASGI app that is made when it is first called."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.app = functools.cache(make)
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        await self.app()(scope, receive, send)
+
+
+class PostludePlugin(AirflowPlugin):
+    name = "postlude"
+    fastapi_apps = [  # noqa: RUF012
+        {"app": OnFirstRequest(lambda: pages(settings().home)), "url_prefix": "/postlude", "name": "postlude"}
+    ]
+    external_views = [  # noqa: RUF012
+        {"name": "Postlude report", "href": "postlude/report", "destination": "nav", "url_route": "postlude-report"},
+        {"name": "Data Docs", "href": "postlude/docs/", "destination": "nav", "url_route": "postlude-docs"},
+        {"name": "Mail catcher", "href": f"http://127.0.0.1:{settings().catcher_http_port}/", "destination": "nav"},
+    ]
