@@ -1,23 +1,23 @@
 """# campaign__<id>: one DAG per file in include/campaigns
 
-Enrols customers, plans their messages, checks the plan and releases it: `enrol → schedule → check_plan → release`. It sends
-nothing: `deliver` does, on its own clock, after looking at everything again.
+Enrols customers, plans their messages, checks the plan and releases it: `enrol → schedule → check_plan → release`. It
+sends nothing: `deliver` does, on its own clock, after looking at everything again.
 
 **When** after `segment`, for the same business date and as of the same instant. By hand at any time.
 
 **Parameters**
-- `as_of`: enrol and plan as of this instant; empty: the instant of the segments that started the run, by hand now. What is
-  planned for the past expires, it is not sent.
+- `as_of`: enrol and plan as of this instant; empty: the instant of the segments that started the run, by hand now.
+  What is planned for the past expires, it is not sent.
 
 **When it is red**
-- its only task is `broken_file`: the campaign file has mistakes; the log and the docs of the DAG list each with file, line and cure.
-  The other campaigns go on. Mend the file; within a minute the DAG has its real tasks again.
+- its only task is `broken_file`: the campaign file has mistakes; the log and the docs of the DAG list each with file,
+  line and cure. The other campaigns go on. Mend the file; within a minute the DAG has its real tasks again.
 - `enrol`, `schedule`: the log names the reason; clear the task when that is mended.
 - `check_plan`: the planned messages look wrong; nothing of this run is released. Data Docs shows why.
 - `release`: clear the task.
 
-**Running it again is safe**: an enrolment and a message have an id made of what they are, so planning twice plans once. Downstream of a
-backfill the run knows it and writes history only.
+**Running it again is safe**: an enrolment and a message have an id made of what they are, so planning twice plans
+once. Downstream of a backfill the run knows it and writes history only.
 """
 
 import hashlib
@@ -97,7 +97,11 @@ for file in sorted(settings().include.joinpath("campaigns").glob("[!.]*.yml")):
     try:
         loaded = load_campaign(file)
     except Exception as error:  # whatever is wrong with one file, the other campaigns go on
-        told = str(error) if isinstance(error, InputError) else f"{file.name}: cannot be read: {type(error).__name__}: {error}"
+        told = (
+            str(error)
+            if isinstance(error, InputError)
+            else f"{file.name}: cannot be read: {type(error).__name__}: {error}"
+        )
         red_dag(file.stem, told)
     else:
         campaign_dag(str(file), loaded)

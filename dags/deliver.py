@@ -3,20 +3,23 @@
 Hands over every message that is due, after reading consent, suppressions, exits, expiry, caps and calendar once more:
 `guard → recover → deliver_shard` (mapped). It obeys the real time, never the time of its run.
 
-**When** every 5 minutes, one run at a time, on its own clock: what is due is found by its state, so a missed run loses nobody.
+**When** every 5 minutes, one run at a time, on its own clock: what is due is found by its state, so a missed run
+loses nobody.
 
 **Parameters**
 - `shards`: how many workers send side by side; they never take the same message.
 
 **When it is red**
-- `guard` is skipped: the run is a backfill or too old (`POSTLUDE_MAX_LAG`); the next run sends what is still true. Nothing to do.
+- `guard` is skipped: the run is a backfill or too old (`POSTLUDE_MAX_LAG`); the next run sends what is still true.
+  Nothing to do.
 - `recover`: the database did not answer; clear it, or wait for the next run.
-- `deliver_shard`: the mail server or the database stayed away through all tries, or the server refused us (log in, sender address):
-  the log says which. Nothing is lost; messages wait, and expire when they are no longer true.
-- Messages in state `unknown` were handed over without an answer: marketing is never sent again by itself.
-  `postlude status` counts them, the report lists them.
+- `deliver_shard`: the mail server or the database stayed away through all tries, or the server refused us (log in,
+  sender address): the log says which. Nothing is lost; messages wait, and expire when they are no longer true.
+- Messages in state `unknown` were handed over without an answer: marketing is never sent again by itself. `postlude
+  status` counts them, the report lists them.
 
-**Running it again is safe**, also twice at once: a message is claimed by one worker, and a sent one is never due again.
+**Running it again is safe**, also twice at once: a message is claimed by one worker, and a sent one is never due
+again.
 """
 
 from datetime import timedelta

@@ -1,15 +1,17 @@
 """# feedback: what happened to the messages
 
-Collects events (deliveries, bounces, complaints, clicks, answers, unsubscribes) from the channels and the public pages, applies
-them, and checks the result: `collect → apply → check_events`. Applying an event adds suppressions, withdraws consent, ends
-enrolments and settles messages whose outcome was unknown.
+Collects events (deliveries, bounces, complaints, clicks, answers, unsubscribes) from the channels and the public
+pages, applies them, and checks the result: `collect → apply → check_events`. Applying an event adds suppressions,
+withdraws consent, ends enrolments and settles messages whose outcome was unknown.
 
-**When** every 10 minutes, one run at a time. An unsubscribe on the public page is obeyed at once and does not wait for this.
+**When** every 10 minutes, one run at a time. An unsubscribe on the public page is obeyed at once and does not wait
+for this.
 
 **When it is red**
 - `collect`: a channel's reporting does not answer; what was not collected is collected next time.
 - `apply`: the log names the reason; events stay in the inbox until they are applied.
-- `check_events`: shares of bounces, complaints or unknown outcomes look wrong; Data Docs shows them. Look before the next send.
+- `check_events`: shares of bounces, complaints or unknown outcomes look wrong; Data Docs shows them. Look before the
+  next send.
 
 **Running it again is safe**: an event has an id made of what it says, and counts once.
 """

@@ -12,13 +12,15 @@ starts `segment`.
 
 **When it is red**
 - `extract`: the log names file and line. Mend or redeliver the file, then clear the task.
-- `check_orders`: the data failed the gate; the log names the expectation and the counts, Data Docs shows the rest. Nothing was
-  loaded from this source. Get a corrected delivery, then clear the group.
+- `check_orders`: the data failed the gate; the log names the expectation and the counts, Data Docs shows the rest.
+  Nothing was loaded from this source. Get a corrected delivery, then clear the group.
 - `load`: too many rows were refused (see the table `quarantine`). As above.
-- `announce` is `upstream_failed` as long as any source is red: no campaign sees half a day. The other sources are loaded.
+- `announce` is `upstream_failed` as long as any source is red: no campaign sees half a day. The other sources are
+  loaded.
 
-**Running it again is safe.** A file or row delivered twice counts once. A backfill loads history; what it starts downstream knows
-that it is a backfill and sends nothing. A run without a partition key (UI, API) takes the UTC date of its instant.
+**Running it again is safe.** A file or row delivered twice counts once. A backfill loads history; what it starts
+downstream knows that it is a backfill and sends nothing. A run without a partition key (UI, API) takes the UTC date
+of its instant.
 """
 
 from airflow.sdk import CronPartitionTimetable, Param, dag, task_group

@@ -1,7 +1,7 @@
 """# report: what it all did
 
-Checks the deliveries and writes the report, one self-contained HTML page: `check_deliveries → write_report`. The newest one is
-under *Postlude report* in the menu of the Airflow UI.
+Checks the deliveries and writes the report, one self-contained HTML page: `check_deliveries → write_report`. The
+newest one is under *Postlude report* in the menu of the Airflow UI.
 
 **When** daily at 06:30 UTC. By hand at any time.
 
@@ -9,8 +9,8 @@ under *Postlude report* in the menu of the Airflow UI.
 - `as_of`: the report as of this instant; empty: now.
 
 **When it is red**
-- `check_deliveries`: messages and deliveries do not add up, or far fewer were sent than planned; the log names the expectation and
-  Data Docs shows the rest. No report is written from figures that contradict each other.
+- `check_deliveries`: messages and deliveries do not add up, or far fewer were sent than planned; the log names the
+  expectation and Data Docs shows the rest. No report is written from figures that contradict each other.
 - `write_report`: the log names the reason; clear it.
 
 **Running it again is safe**: it only reads, and writes its page anew.

@@ -1,19 +1,20 @@
 """# segment: customers described and grouped
 
-Derives each customer's features (recency, frequency, monetary, stage, scores), checks them, and brings the segments of
-`include/segments/` up to date: `derive_features → check_features → update_segments`. Emits the asset `segments`, which starts
-every campaign.
+Derives each customer's features (recency, frequency, monetary, stage, scores), checks them, and brings the segments
+of `include/segments/` up to date: `derive_features → check_features → update_segments`. Emits the asset `segments`,
+which starts every campaign.
 
 **When** after `ingest`, for the same business date and as of the same instant. By hand at any time.
 
 **Parameters**
-- `as_of`: describe the customers as of this instant; empty: the instant of the orders that started the run, by hand now.
+- `as_of`: describe the customers as of this instant; empty: the instant of the orders that started the run, by hand
+  now.
 
 **When it is red**
 - `derive_features`: the log names the reason; clear it when that is mended.
-- `check_features`: the features look wrong (empty, out of range, or far from the last good run); the log names the expectation,
-  Data Docs shows the rest. The segments stay as they were and no campaign starts. Find out what changed in the orders; when it
-  is mended, run `ingest` again.
+- `check_features`: the features look wrong (empty, out of range, or far from the last good run); the log names the
+  expectation, Data Docs shows the rest. The segments stay as they were and no campaign starts. Find out what changed
+  in the orders; when it is mended, run `ingest` again.
 - `update_segments`: usually a segment file; the log names file and line.
 
 **Running it again is safe**: the same instant gives the same features and changes no membership.

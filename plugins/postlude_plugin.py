@@ -1,7 +1,7 @@
 """Postlude's pages in the Airflow UI: the newest report, Data Docs, the mail catcher.
 
-Every task process loads this file, so it registers a callable and imports FastAPI only when the api-server gets the first request.
-Airflow does not guard what a plugin mounts: each route below depends on Airflow's login.
+Every task process loads this file, so it registers a callable and imports FastAPI only when the api-server gets the
+first request. Airflow does not guard what a plugin mounts: each route below depends on Airflow's login.
 """
 
 import functools
@@ -16,10 +16,11 @@ from airflow.plugins_manager import AirflowPlugin
 
 from postlude.settings import settings
 
-NOTHING_YET = "<!doctype html><meta charset=utf-8><title>Postlude</title><p style='font:1rem sans-serif'>{} by the DAG <b>{}</b>.</p>"
+HTML = "<!doctype html><html lang=en><meta charset=utf-8><title>Postlude</title><style>body{font:15px/1.6 system-ui,sans-serif;\
+margin:2rem}td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}</style>"
 
-# The pages are shown on Airflow's own origin, where a script could use the reader's login. So: no way out to the network; the
-# report may run its plots' scripts but stands in a sandbox without that origin; Data Docs (written by another tool) runs none.
+# The pages are shown on Airflow's own origin, where a script could use the reader's login. So: no way out to the
+# network; the report may run its plots' scripts but stands in a sandbox without that origin; Data Docs runs none.
 OWN_ONLY = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:"
 REPORT_POLICY = f"{OWN_ONLY}; script-src 'unsafe-inline'; sandbox allow-scripts allow-popups allow-downloads"
 DOCS_POLICY = f"{OWN_ONLY}; form-action 'none'; base-uri 'none'"
@@ -31,25 +32,26 @@ def newest(folder: Path) -> Path | None:
 
 
 def listing(folder: Path, limit: int = 300) -> str:
-    """A page of links to the newest Data Docs below `folder` (<gate>/<run>/index.html), by gate; empty when there are none."""
+    """A page of links to the newest Data Docs below `folder`, which are in <gate>/<run>/index.html."""
     found = sorted(folder.glob("*/*/index.html"), key=lambda page: page.stat().st_mtime, reverse=True)[:limit]
-    rows = [
-        f"<tr><td>{escape(page.parts[-3])}</td><td>{datetime.fromtimestamp(page.stat().st_mtime, UTC):%Y-%m-%d %H:%M} UTC</td>"
+    if not found:
+        return f"{HTML}<p>No Data Docs yet: every check in the DAGs writes its own."
+    rows = "".join(
+        f"<tr><td>{escape(page.parts[-3])}</td>"
+        f"<td>{datetime.fromtimestamp(page.stat().st_mtime, UTC):%Y-%m-%d %H:%M} UTC</td>"
         f"<td><a href='{quote(page.parent.relative_to(folder).as_posix())}/'>{escape(page.parts[-2])}</a></td></tr>"
         for page in found
-    ]
-    style = "body{font:15px/1.6 system-ui,sans-serif;margin:2rem}td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}"
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Data Docs</title><style>{style}</style><h1>Data Docs</h1>"
-    return f"{head}<table><tr><th>gate</th><th>checked</th><th>run</th></tr>{''.join(rows)}</table>" if rows else ""
+    )
+    return f"{HTML}<h1>Data Docs</h1><table><tr><th>gate</th><th>checked</th><th>run</th></tr>{rows}</table>"
 
 
 def inside(folder: Path, name: str) -> Path | None:
-    """The file `name` below `folder`, a folder's own index.html; None when it is not there or would lead out of `folder`."""
+    """The file `name` below `folder`, or that folder's index.html; None when there is none, or it lies elsewhere."""
     try:
         root = folder.resolve()
         found = (root / name).resolve()
         if found.is_dir():
-            found = found / "index.html"
+            found = (found / "index.html").resolve()
         return found if found.is_relative_to(root) and found.is_file() else None
     except (OSError, ValueError):  # a name too long, or with a zero byte
         return None
@@ -63,7 +65,10 @@ def pages(home: Path) -> Any:
     from fastapi.responses import FileResponse, HTMLResponse, Response
 
     app = FastAPI(
-        dependencies=[Depends(requires_access_view(AccessView.PLUGINS))], docs_url=None, redoc_url=None, openapi_url=None
+        dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     guarded = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
@@ -72,14 +77,13 @@ def pages(home: Path) -> Any:
         headers = guarded | {"Content-Security-Policy": REPORT_POLICY}
         if page := newest(home / "reports"):
             return FileResponse(page, media_type="text/html", headers=headers)
-        return HTMLResponse(NOTHING_YET.format("No report yet; it is written", "report"), headers=headers)
+        return HTMLResponse(f"{HTML}<p>No report yet: the DAG <b>report</b> writes one every day.", headers=headers)
 
     @app.get("/docs/{name:path}")
     def docs(name: str) -> Response:
         headers = guarded | {"Content-Security-Policy": DOCS_POLICY}
         if not name:
-            page = listing(home / "data_docs") or NOTHING_YET.format("No Data Docs yet; they are written", "ingest")
-            return HTMLResponse(page, headers=headers)
+            return HTMLResponse(listing(home / "data_docs"), headers=headers)
         if found := inside(home / "data_docs", name):
             return FileResponse(found, headers=headers)
         raise HTTPException(404, "no such page")
@@ -93,7 +97,9 @@ class OnFirstRequest:
     def __init__(self, make: Callable[[], Any]) -> None:
         self.app = functools.cache(make)
 
-    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    async def __call__(
+        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
         await self.app()(scope, receive, send)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,7 +46,8 @@ def insert(conn: Connection, histories: History, shops: int = 1) -> list[int]:
     for number in range(shops):
         conn.execute(
             text(
-                "insert into sources (source_id, shop, kind, currency, time_zone) values (:s, :s, 'files', 'EUR', 'UTC')"
+                "insert into sources (source_id, shop, kind, currency, time_zone)"
+                " values (:s, :s, 'files', 'EUR', 'UTC')"
             ),
             {"s": f"shop{number}"},
         )
@@ -54,7 +56,8 @@ def insert(conn: Connection, histories: History, shops: int = 1) -> list[int]:
         ids.append(
             conn.execute(
                 text(
-                    "insert into customers (source_id, source_customer_id, known_at) values (:s, :n, :t) returning customer_id"
+                    "insert into customers (source_id, source_customer_id, known_at)"
+                    " values (:s, :n, :t) returning customer_id"
                 ),
                 {"s": f"shop{number % shops}", "n": str(number), "t": NOW},
             ).scalar_one()
@@ -90,10 +93,16 @@ def counting(orders: list[Order], as_of: datetime) -> list[tuple[datetime, Decim
     """Times and amounts of the orders that count, oldest first."""
     cut = NOW - as_of
     return sorted(
-        ((NOW - o.ago, Decimal(o.amount)) for o in orders
-         if o.known_customer and o.amount is not None and o.ago > cut and (o.cancelled_ago is None or o.cancelled_ago < cut)),
+        (
+            (NOW - order.ago, Decimal(order.amount))
+            for order in orders
+            if order.known_customer
+            and order.amount is not None
+            and order.ago > cut
+            and (order.cancelled_ago is None or order.cancelled_ago < cut)
+        ),
         key=lambda pair: pair[0],
-    )  # fmt: skip
+    )
 
 
 def stage_of(times: list[datetime], at: datetime) -> str | None:
@@ -136,7 +145,7 @@ def expected(histories: History, ids: list[int], shops: int, now: datetime) -> d
         if not counted:
             continue
         times = [t for t, _ in counted]
-        gaps = [(b - a) / DAY for a, b in zip(times, times[1:], strict=False)]
+        gaps = [(b - a) / DAY for a, b in pairwise(times)]
         spent = [sum((a for _, a in counted[: n + 1]), Decimal(0)) for n in range(len(counted))]
         crossed = [t for n, t in enumerate(times) if n + 1 >= 3 or spent[n] >= 300]
         stage = stage_of(times, now)
@@ -266,15 +275,23 @@ def test_an_order_counts_until_the_instant_it_is_cancelled(conn: Connection) -> 
 
 
 def test_somebody_who_comes_back_after_a_lapse_is_active_since_that_order(conn: Connection) -> None:
-    [back, steady] = insert(
-        conn,
-        [[Order(400 * DAY), Order(50 * DAY), Order(20 * DAY)], [Order(300 * DAY), Order(250 * DAY), Order(180 * DAY), Order(95 * DAY), Order(9 * DAY)]],
-    )  # fmt: skip
+    came_back = [Order(days * DAY) for days in (400, 50, 20)]
+    never_away = [Order(days * DAY) for days in (300, 250, 180, 95, 9)]
+    [back, steady] = insert(conn, [came_back, never_away])
     audience.derive_features(conn, NOW, "run")
     assert features(conn)[back]["stage_since"] == NOW - 50 * DAY
     assert (
         features(conn)[steady]["stage_since"] == NOW - 270 * DAY
     )  # 30 days after the first order, and without a break
+
+
+def test_the_last_order_is_the_latest_that_counts_and_of_two_at_once_the_one_stored_later(conn: Connection) -> None:
+    [customer] = insert(
+        conn, [[Order(9 * DAY), Order(3 * DAY), Order(3 * DAY), Order(5 * DAY), Order(DAY, None), Order(-DAY)]]
+    )
+    audience.derive_features(conn, NOW, "run")
+    stored = conn.execute(text("select order_id from orders order by order_id")).scalars().all()
+    assert features(conn)[customer]["last_order_id"] == stored[2]
 
 
 def test_loyalty_is_dated_by_the_order_that_crossed_either_threshold(conn: Connection) -> None:
@@ -374,7 +391,8 @@ def rfm(conn: Connection, source: str) -> dict[str, tuple[int, int, Decimal]]:
     """recency, frequency, monetary (two decimals) by the shop's own name of the customer."""
     rows = conn.execute(
         text(
-            "select source_customer_id, recency_days, frequency, monetary from public.customer_features where source = :s"
+            "select source_customer_id, recency_days, frequency, monetary from public.customer_features"
+            " where source = :s"
         ),
         {"s": source},
     )

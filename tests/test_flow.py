@@ -274,6 +274,7 @@ def test_a_run_over_the_past_writes_history_and_sends_nothing(world: World) -> N
     old, young = world.customer(), world.customer()
     world.order(old, "2026-03-01", delivered="2026-03-02")
     world.order(young, "2026-05-20", delivered="2026-05-22")
+    world.feed_complete_until(at("2026-06-01"))
     ask = campaign("feedback_30d")
     with db.transaction(world.engine) as conn:
         enrolment.enrol(conn, ask, at("2026-03-20"), "backfill", history_before=at("2026-06-01"))

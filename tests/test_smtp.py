@@ -178,6 +178,7 @@ def test_a_signal_in_the_intent_goes_through_and_hands_nothing_over(blow: type[B
             hand_over(send, message(), intend)
         time.sleep(0.05)
         assert sink.ledger == []
+        assert b"QUIT" not in sink.body
 
 
 def test_a_relay_that_stops_reading_a_large_body_has_not_taken_it() -> None:
@@ -368,6 +369,7 @@ def test_a_server_that_takes_data_after_refusing_the_recipient_gets_no_message()
     with Sink([("rcpt", "550")], lax=True) as sink:
         with smtp.connect(sink.url()) as send:
             outcome = hand_over(send, message())
+            assert sink.body == b""
             assert hand_over(send, message()).kind == "accepted"
         assert (outcome.kind, outcome.scope) == ("refused", "recipient")
         assert (len(sink.ledger), len(sink.sessions)) == (1, 2)

@@ -282,10 +282,10 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(home: Path, number: sign
 
 
 def test_a_signal_at_any_moment_leaves_nothing_behind(home: Path) -> None:
-    """Also between the start of a process and the note of its pid: the moments are tried in steps of some milliseconds."""
+    """Also between the start of a process and the note of its pid: the moments are tried in steps of a few ms."""
     for step in range(8):
         up = fake(home / str(step), waiting="['scheduler']")
-        until(lambda: (home / str(step) / "run").exists())  # noqa: B023
+        until((home / str(step) / "run").exists)
         time.sleep(step * 0.003)
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=30) in (130, 1, -signal.SIGINT)  # before the handlers stand, Python's own way out

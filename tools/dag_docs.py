@@ -11,12 +11,16 @@ PAGE = ROOT / "docs" / "dags.md"
 ORDER = ("ingest", "segment", "campaigns", "deliver", "feedback", "report", "maintenance")
 HEAD = """# The DAGs
 
-Written by `python tools/dag_docs.py` from the docstrings in `dags/`; the Airflow UI shows the same text. Do not edit it here.
+Written by `python tools/dag_docs.py` from the docstrings in `dags/`; the Airflow UI shows the same text. Do not edit
+it here.
 
-`ingest → segment → campaign__<id>` are tied by the assets `orders` and `segments`, partitioned by business date; each event carries the
-instant (`as_of`) and the origin (`scheduled`, `manual`, `backfill`) of the run that began the chain. The other DAGs run on their own
-clocks and find their work by its state. Errors decide about retries: what a person must mend and what failed a gate is red at once; what
-was only unavailable is tried four more times with growing pauses.
+`ingest → segment → campaign__<id>` are tied by the assets `orders` and `segments`, partitioned by business date; each
+event carries the instant (`as_of`) and the origin (`scheduled`, `manual`, `backfill`) of the run that began the chain.
+A run that got no partition key (started from the UI, or through the API without one) takes the UTC date of its instant.
+The other DAGs run on their own clocks and find their work by its state.
+
+Errors decide about retries: what a person must mend and what failed a gate is red at once; what was only unavailable is
+tried four more times with growing pauses. A retried or cleared task sees the same instant as its first try.
 """
 
 

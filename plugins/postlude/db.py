@@ -198,3 +198,12 @@ def migrate(url: URL, revision: str = "head") -> None:
     config.set_main_option("script_location", str(settings().sql / "schema"))
     config.attributes["url"] = _psycopg(url)
     command.upgrade(config, revision)
+
+
+def is_migrated(on: Engine | None = None) -> bool:
+    """Is the schema at the newest revision there is a file for?"""
+    newest = max(path.name[1:5] for path in (settings().sql / "schema" / "versions").glob("r*.py"))
+    with transaction(on) as conn:
+        if conn.scalar(text("select to_regclass('postlude.schema_version')")) is None:
+            return False
+        return conn.scalar(text("select version_num from schema_version")) == newest

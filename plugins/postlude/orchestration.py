@@ -1,8 +1,9 @@
 """Where Airflow and the library meet: assets, defaults, a run's clock and origin, one decorator for all tasks.
 
-A task of a DAG file is a `@stage` function: it gets a `Run` (clock, id, origin), calls one function of `postlude.pipeline`
-and returns that function's flat counts, which are all that reaches XCom. With `outlets` it also emits the asset event,
-under the run's business date and with its provenance, so that the next DAG sees the same instant and the same origin.
+A task of a DAG file is a `@stage` function: it gets a `Run` (clock, id, origin), calls one function of
+`postlude.pipeline` and returns that function's flat counts, which are all that reaches XCom. With `outlets` it also
+emits the asset event, under the run's business date and with its provenance, so that the next DAG sees the same instant
+and the same origin.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ RETRIES = ExceptionRetryPolicy(
         RetryRule(InputError, RetryAction.FAIL, reason="a person must mend a file or a parameter"),
         RetryRule(GateClosed, RetryAction.FAIL, reason="the data failed a check; a retry sees the same data"),
         RetryRule(Refused, RetryAction.FAIL, reason="the other side said never"),
-        RetryRule([AttributeError, LookupError, NameError, TypeError], RetryAction.FAIL, reason="a mistake in the code"),
+        RetryRule(
+            [AttributeError, LookupError, NameError, TypeError], RetryAction.FAIL, reason="a mistake in the code"
+        ),
         RetryRule(Unavailable, RetryAction.RETRY, reason="not now; tried again with growing pauses"),
     ]
 )
@@ -83,7 +86,7 @@ AS_OF = Param(
     type=["null", "string"],
     format="date-time",
     title="Run as of this instant",
-    description_md="Leave empty for now. An instant of the past, e.g. `2026-11-20T06:00:00Z`: the run sees what was known then.",
+    description_md="Leave empty for now. Else an instant of the past: the run sees what was known then.",
 )
 
 
@@ -112,8 +115,8 @@ def _cause(events: Mapping[Any, Iterable[Any]] | None) -> dict[str, Any]:
 def clock_of(dag_run: Any, params: Mapping[str, Any], triggering_asset_events: Mapping[Any, Any] | None) -> datetime:
     """The instant this run speaks of, in UTC; stored with the run, so a retry or a cleared task sees the same one.
 
-    The parameter `as_of`, else the `as_of` of the event that started the run, else `dag_run.run_after` (a run started by
-    an asset or through the API has no logical date). Raises InputError for an unreadable instant or one after the run's own.
+    The parameter `as_of`, else the `as_of` of the event that started the run, else `dag_run.run_after` (a run started
+    by an asset or through the API has no logical date). Raises InputError for an unreadable instant, or a later one.
     """
     after = dag_run.run_after.astimezone(UTC)
     if wanted := params.get("as_of"):
@@ -201,7 +204,9 @@ def guard_lag(run: Run, wall: datetime, max_lag: timedelta) -> None:
     if run.kind == "backfill":
         raise AirflowSkipException("a backfill sends nothing: what is due today is sent by today's runs")
     if run.kind != "manual" and wall - run.after > max_lag:
-        raise AirflowSkipException(f"due at {run.after.isoformat()}, more than {max_lag} ago: the next run sends what is due")
+        raise AirflowSkipException(
+            f"due at {run.after.isoformat()}, more than {max_lag} ago: the next run sends what is due"
+        )
 
 
 # ---------------------------------------------------------------- tasks
@@ -210,9 +215,9 @@ def guard_lag(run: Run, wall: datetime, max_lag: timedelta) -> None:
 def stage(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """`@task` for one step of the flow: the function's first parameter `run` is filled in with the `Run`.
 
-    Before it: the database is chosen. After it: for every asset in `outlets` the event gets the run's provenance, and the
-    business date as its partition key where the run has none (started from the UI, or through the API without a key);
-    otherwise Airflow takes the event but starts no consumer. Errors of the database driver lose their values.
+    Before it: the database is chosen. After it: for every asset in `outlets` the event gets the run's provenance, and
+    the business date as its partition key where the run has none (started from the UI, or through the API without a
+    key); otherwise Airflow takes the event but starts no consumer. Errors of the database driver lose their values.
     """
     if function is None:
         return functools.partial(stage, **options)
@@ -240,7 +245,7 @@ def stage(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if first.name != "run":
         raise TypeError(f"{function.__name__}: the first parameter of a stage is `run`")
     call.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
-    return task(call, multiple_outputs=False, **options)
+    return task(multiple_outputs=False, **options)(call)
 
 
 def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Counts:
@@ -258,12 +263,14 @@ def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Cou
 
 
 def choose(paths: list[str], name: str | None) -> list[str]:
-    """The source files to work on: all, or the one called `name` (with or without ending). Raises InputError if it is not there."""
+    """The source files to work on: all, or the one called `name`, with or without ending. Raises InputError."""
     names = [Path(path).stem for path in paths]
     if not name:
         return paths
     if (wanted := Path(name).stem) not in names:
-        raise InputError(f'parameter source: there is no "{name}" among the enabled sources: {", ".join(names) or "none"}')
+        raise InputError(
+            f'parameter source: there is no "{name}" among the enabled sources: {", ".join(names) or "none"}'
+        )
     return [paths[names.index(wanted)]]
 
 
@@ -294,7 +301,7 @@ def use_connection() -> None:
 
 
 def without_values(error: Exception) -> Exception:
-    """The error itself, or for one of the database driver a copy without parameters and row values (they are people's data)."""
+    """The error; for one of the database driver a copy without parameters and row values, which are people's data."""
     if isinstance(error, PostludeError) or type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg"):
         return error
     cause = getattr(error, "orig", None) or error
@@ -308,5 +315,7 @@ def without_values(error: Exception) -> Exception:
     }
     told = f"{type(cause).__name__}: " + ", ".join(f"{name} {value}" for name, value in facts.items() if value)
     # 08 connection, 40 deadlock or serialization, 53 resources, 57P shutdown, 55P03 lock: all pass
-    passing = getattr(error, "connection_invalidated", False) or str(state or "").startswith(("08", "40", "53", "57P", "55P03"))
+    passing = getattr(error, "connection_invalidated", False) or str(state or "").startswith(
+        ("08", "40", "53", "57P", "55P03")
+    )
     return Unavailable(told) if passing else RuntimeError(told.rstrip(": "))

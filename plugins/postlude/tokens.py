@@ -1,6 +1,6 @@
 """Signed links and coupon codes: nobody can make or change one without the key, and none of them says who it is for.
 
-A token is `1.<key id>.<part>~<part>.<signature>`: format version, which key, what it is about, HMAC-SHA256 cut to 144 bit.
+A token is `1.<key id>.<part>~<part>.<signature>`: version, which key, what it is about, HMAC-SHA256 cut to 144 bit.
 The purpose is signed but not written, so that a score link never unsubscribes anyone. Tokens do not expire: an
 unsubscribe link must work as long as somebody keeps the mail; whoever needs an expiry signs a day as one of the parts.
 
@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
@@ -24,7 +25,7 @@ from postlude.errors import InputError, PostludeError
 from postlude.settings import settings
 
 SCORES = ("1", "2", "3", "4", "5")
-# without vowels no word can appear, without 0 1 I L O U Y nothing is misread; 27 letters and digits, 47 bit in ten of them
+# without vowels no word can appear, without 0 1 I L O U Y nothing is misread; ten of 27 characters hold 47 bit
 CODE_ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
 CODE_LENGTH = 10
 
@@ -39,7 +40,7 @@ class BadToken(PostludeError):
 
 
 def sign(purpose: str, *parts: str) -> str:
-    """A token about `parts` (ids and scores: letters, digits, - and _; an address is refused) that only `purpose` accepts.
+    """A token about `parts` (ids, scores: letters, digits, - and _; an address is refused) that only `purpose` accepts.
 
     The same input and key always give the same token, so a message renders to the same bytes again.
     """
@@ -87,7 +88,7 @@ def unsubscribe_link(message_id: UUID | str) -> str:
 
 
 def preferences_link(message_id: UUID | str) -> str:
-    """Where a person chooses what we may send; at present the unsubscribe page, which offers the one choice there is."""
+    """Where a person chooses what we may send; at present the unsubscribe page, with the one choice there is."""
     return unsubscribe_link(message_id)
 
 
@@ -131,7 +132,7 @@ def _current() -> bytes:
 
 def _keys() -> Mapping[str, bytes]:
     config = settings()
-    return _keys_of(config.secret, getattr(config, "old_secrets", os.environ.get("POSTLUDE_OLD_SECRETS", "")), config.home)
+    return _keys_of(config.secret, config.old_secrets, config.home)
 
 
 @lru_cache(maxsize=8)
@@ -150,7 +151,7 @@ def _keys_of(secret: str, old: str, home: Path) -> Mapping[str, bytes]:
 
 
 def _kept(home: Path) -> str:
-    """The key in `home`/secret, made at the first use. Of several processes that make it at once, one wins, all read it."""
+    """The key in `home`/secret, made at the first use. Of several processes making it at once one wins, all read it."""
     path = home / "secret"
     try:
         return path.read_text().strip()
@@ -163,10 +164,8 @@ def _kept(home: Path) -> str:
             file.write(secrets.token_urlsafe(48) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)  # all or nothing, and only when there is none yet
-        except FileExistsError:
-            pass
     finally:
         draft.unlink()
     return path.read_text().strip()

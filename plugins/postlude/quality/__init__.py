@@ -4,8 +4,8 @@
 passes an empty table, an all-null column and an empty suite. So a gate also closes when its suite is not the pinned one
 (include/gates.json), when fewer expectations were evaluated than pinned, when anything raised, and when time ran out.
 
-Nothing here carries a row's value: results are asked for without examples, errors are reduced to their kind, and Data Docs
-are rendered from what is left. Great Expectations is imported inside `check` only (seconds), never by importing this module.
+Nothing here carries a row's value: results are asked for without examples, errors are reduced to their kind, and Data
+Docs are rendered from what is left. Great Expectations (seconds to import) is imported inside `check` only.
 """
 
 from __future__ import annotations
@@ -83,8 +83,10 @@ def check(
 ) -> Verdict:
     """Evaluate a gate as of `now` and keep the verdict in gate_results, in a transaction of its own.
 
-    subject: a source (gate orders), a campaign (plan), else empty. minimum_rows: instead of the gate's own (0: a run that
-    brought nothing may pass). docs: folder below which Data Docs go, <gate>/<run>[.<subject>]/index.html.
+    subject: a source (gate orders), a campaign (plan), else empty.
+    minimum_rows: instead of the gate's own; 0: a run that brought nothing may pass.
+    docs: folder below which Data Docs go, <gate>/<run>[.<subject>]/index.html.
+    limit: of each statement, and of Great Expectations as a whole.
     Raises GateClosed with every failing expectation; Unavailable when the verdict cannot be kept; InputError for an
     unknown gate.
     """
@@ -110,7 +112,7 @@ def check(
     try:
         try:
             with db.transaction(engine) as conn:
-                selects, metrics = _prepare(conn, asked, subject, now, values, limit)
+                selects, metrics = _prepare(conn, asked, subject, now=now, values=values, limit=limit)
             found = evaluation.evaluate(asked, url, selects, values, limit)
         except DBAPIError as error:
             found = Findings()
@@ -178,7 +180,7 @@ def table_of_gates() -> str:
 
 
 def _prepare(
-    conn: Connection, gate: Gate, subject: str, now: datetime, values: dict[str, Any], limit: timedelta
+    conn: Connection, gate: Gate, subject: str, *, now: datetime, values: dict[str, Any], limit: timedelta
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The SQL of every batch, and what is measured for the next run to compare with."""
     _bound_by(conn, limit)
@@ -208,7 +210,7 @@ def _judge(gate: Gate, hash_: str, found: Findings) -> bool:
 
 
 def _with_docs(verdict: Verdict, found: Findings, docs: Path) -> Verdict:
-    """The verdict with its Data Docs; without them when they cannot be written, for a full disk must not hold the data."""
+    """The verdict with its Data Docs; without them when they cannot be written: a full disk must not hold good data."""
     name = ".".join(part for part in (verdict.run_id, verdict.subject) if part)
     folder = docs / verdict.gate / re.sub(r"[^\w.-]", "-", name)
     facts = {
@@ -221,7 +223,14 @@ def _with_docs(verdict: Verdict, found: Findings, docs: Path) -> Verdict:
         **{f"rows of {name}": count for name, count in found.rows.items()},
     }
     try:
-        index = pages.write(folder, f"Gate {verdict.gate}", verdict.success, facts, verdict.failures, found.results)
+        index = pages.write(
+            folder,
+            title=f"Gate {verdict.gate}",
+            open_=verdict.success,
+            facts=facts,
+            failures=verdict.failures,
+            results=found.results,
+        )
     except Exception as error:
         log.warning("gate %s: Data Docs could not be written (%s)", verdict.gate, type(error).__name__)
         return verdict

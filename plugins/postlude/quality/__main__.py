@@ -1,4 +1,4 @@
-"""`python -m postlude.quality` compares the suites with their pins; `--pin` accepts the suites as they are in the code."""
+"""`python -m postlude.quality` compares the suites with their pins; `--pin` accepts them as they are in the code."""
 
 from __future__ import annotations
 

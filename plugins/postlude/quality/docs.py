@@ -1,8 +1,8 @@
 """Data Docs: the pages Great Expectations' own renderer makes of a gate's results, as files that need nothing else.
 
-The renderer's pages load style sheets, scripts and pictures from eight foreign hosts. These references are taken out and a
-small style sheet put in: pages open without a network, run no script, and tell nobody who looks at them. The results are
-already without row values when they come here.
+The renderer's pages load style sheets, scripts and pictures from eight foreign hosts. These references are taken out
+and a small style sheet put in: pages open without a network, run no script, and tell nobody who looks at them. The
+results are already without row values when they come here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from postlude.quality.evaluation import quiet
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:68rem;padding:0 1rem;color:#1c2733;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #d8dee4;vertical-align:top}
-h5,h6,.h6{font-size:1rem;margin:.4rem 0;font-weight:600}.alert{background:#f3f5f7;border-radius:6px;padding:.4rem .8rem;margin:1.2rem 0 .4rem}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #d8dee4;vertical-align:top}
+h5,h6,.h6{font-size:1rem;margin:.4rem 0;font-weight:600}
+.alert{background:#f3f5f7;border-radius:6px;padding:.4rem .8rem;margin:1.2rem 0 .4rem}
 .badge{background:#e6ebf0;border-radius:4px;padding:0 .35rem;font-family:ui-monospace,monospace;font-size:.9em}
 .text-danger,.closed{color:#b3261e}.text-success,.open{color:#1b6e3c}.text-warning,.warn{color:#8a5a00}a{color:#0b57a4}
 .fa-times:before{content:"\\2717"}.fa-check-circle:before{content:"\\2713"}.fa-exclamation-triangle:before{content:"!"}
@@ -29,6 +31,7 @@ body>nav,.sticky{display:none}
 
 def write(
     folder: Path,
+    *,
     title: str,
     open_: bool,
     facts: Mapping[str, object],

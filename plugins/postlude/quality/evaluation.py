@@ -1,7 +1,7 @@
 """One evaluation of one gate by Great Expectations: read-only, quiet, with a time limit, and without a row's value.
 
-Great Expectations talks to PostgreSQL itself (psycopg2, one query asset per batch); a batch's SQL file is made literal for
-that. It runs in a thread of its own, so that one that hangs cannot hold the stage longer than the limit.
+Great Expectations talks to PostgreSQL itself (psycopg2, one query asset per batch); a batch's SQL file is made literal
+for that. It runs in a thread of its own, so that one that hangs cannot hold the stage longer than the limit.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 
 from postlude import db
+from postlude.canonical import ENTITIES
 from postlude.quality.suites import Batch, Expect, Gate, Param
 
 RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0, "include_unexpected_rows": False}
-ENTITIES = ("customers", "products", "orders", "order_lines", "shipments", "returns", "reviews", "tickets", "consents")
 # what stands in for a staging table that a source does not have: the same columns, no rows
 _ABSENT = {
     "staging_orders": "cast(null as text) as source_order_id, cast(null as text) as source_customer_id, "
-    "cast(null as text) as currency, cast(null as timestamptz) as placed_at, cast(null as timestamptz) as cancelled_at, "
-    "cast(null as text[]) as problems",
+    "cast(null as text) as currency, cast(null as timestamptz) as placed_at, "
+    "cast(null as timestamptz) as cancelled_at, cast(null as text[]) as problems",
     "staging_order_lines": "cast(null as text) as source_order_id, cast(null as text) as sku, "
     "cast(null as numeric) as quantity, cast(null as numeric) as unit_price, cast(null as timestamptz) as placed_at, "
     "cast(null as text[]) as problems",
@@ -56,13 +56,13 @@ class Findings:
 
 
 def evaluate(gate: Gate, url: URL, selects: Mapping[str, str], values: Mapping[str, Any], limit: timedelta) -> Findings:
-    """Every expectation of the gate on the rows of `selects` (batch name -> SQL). Never raises: a failure is a finding."""
+    """Every expectation of the gate on the rows of `selects` (batch name -> SQL). What fails or raises is a finding."""
     found = Findings()
     problem: list[BaseException] = []
 
     def work() -> None:
         try:
-            _evaluate(gate, url, selects, values, limit, found)
+            _evaluate(gate, url, selects, values=values, limit=limit, found=found)
         except BaseException as error:
             problem.append(error)
 
@@ -92,7 +92,7 @@ def quiet() -> Iterator[None]:
 
 
 def kind_of(error: BaseException | str) -> str:
-    """An error without the data it speaks of: its class, and its first line where that can only name tables and columns."""
+    """An error without the data it speaks of: its class; its first line where that only names tables and columns."""
     message = str(error)
     match = re.search(r"\(psycopg2?\.errors\.(\w+)\) ([^\n]*)", message)
     if match:
@@ -121,7 +121,7 @@ def _select(batch: Batch, conn: Connection, subject: str, values: Mapping[str, A
     else:
         tables = {name: _table(conn, name.replace("staging_", f"staging_{subject}_", 1)) for name in batch.staged}
         sql = literal(batch.sql, values, {name: table or _absent(name) for name, table in tables.items()})
-    return f"select * from (\n{sql}\n) as {batch.name}_rows"  # Great Expectations wants SELECT as the first word
+    return f"select * from (\n{sql}\n) as {batch.name}_rows"  # noqa: S608 - wants SELECT first
 
 
 def _table(conn: Connection, name: str) -> str | None:
@@ -139,7 +139,7 @@ def literal(name: str, values: Mapping[str, Any], tables: Mapping[str, str]) -> 
     statement = db.sql(name)
     needed = {key: values[key] for key in statement.compile().params}
     compiled = statement.bindparams(**needed).compile(
-        dialect=postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
+        dialect=postgresql.dialect(paramstyle="named"),
         compile_kwargs={"literal_binds": True},
     )
     sql = str(compiled).strip()
@@ -152,7 +152,7 @@ def literal(name: str, values: Mapping[str, Any], tables: Mapping[str, str]) -> 
 
 
 def _evaluate(
-    gate: Gate, url: URL, selects: Mapping[str, str], values: Mapping[str, Any], limit: timedelta, found: Findings
+    gate: Gate, url: URL, selects: Mapping[str, str], *, values: Mapping[str, Any], limit: timedelta, found: Findings
 ) -> None:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -4,7 +4,7 @@ A template `win_back/miss_you` is three files in include/templates/win_back/:
     miss_you.mjml.j2      the mail (usually `{% extends "_base/mail.mjml.j2" %}` and one block)
     miss_you.txt.j2       the same in plain text
     miss_you.subject.j2   two lines, `subject: ...` and `preheader: ...`
-and, where a language has a text of its own, the same three as miss_you.ko.mjml.j2 and so on. docs of the variables: CONTEXT.
+and, for a language with a text of its own, the same three as miss_you.ko.mjml.j2 etc. CONTEXT tells the variables.
 
 TemplateFault: nobody can get this template, a person must mend the file. RenderError: this one person cannot get it.
 """
@@ -19,9 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Template, TemplateSyntaxError, Undefined
+from jinja2 import Template, TemplateSyntaxError
 from jinja2.exceptions import SecurityError, UndefinedError
-from jinja2.runtime import StrictUndefined
 
 from postlude import yamlfile
 from postlude.errors import Fault
@@ -73,7 +72,7 @@ def render(
     """The mail `template` for one person; the same input gives the same bytes.
 
     context: plain values as CONTEXT tells; `shop` comes from the theme when it is missing. A language without files of
-    its own gets the default ones, with dates and numbers in that language too. Raises TemplateFault when nobody can get
+    its own gets the default ones in English, dates and numbers too. Raises TemplateFault when nobody can get
     the template, RenderError when this person cannot (its reason names no person's data).
     """
     theme = theme or load_theme()
@@ -90,7 +89,9 @@ def render(
         raise RenderError(f"the subject is empty ({compiled.subject.source.origins[0].file})")
     html = compiled.html.run(values)
     if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
-        raise RenderError(f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs")
+        raise RenderError(
+            f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs"
+        )
     return Content(subject, preheader, html, _tidy(compiled.text.run(values)))
 
 
@@ -115,8 +116,8 @@ def check(
 ) -> list[Fault]:
     """Everything that is wrong with a template, in all its languages; empty when it can be sent.
 
-    Tags, attributes and nesting of MJML, syntax, unknown variables, unsafe links, missing alt texts, missing files; then
-    it is rendered for `sample_context`, or for all invented people of `samples()`, awkward ones included.
+    Tags, attributes and nesting of MJML, syntax, unknown variables, unsafe links, missing alt texts and files; then it
+    is rendered for `sample_context`, or for all invented people of `samples()`, awkward ones included.
     """
     folder = folder or settings().include / "templates"
     try:
@@ -138,11 +139,15 @@ def check(
             try:
                 content = render(template, context, locale, theme, folder=folder)
             except RenderError as error:
-                found.append(Fault(compiled.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}"))
+                found.append(
+                    Fault(compiled.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}")
+                )
                 continue
             greeting = re.search(r"\w [,!?]", "\n".join((content.subject, content.preheader, content.text)))
             if greeting and person == "no name":
-                found.append(Fault(compiled.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first"))
+                found.append(
+                    Fault(compiled.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first")
+                )
         faults += found
     return list(dict.fromkeys(faults))
 
@@ -179,7 +184,15 @@ class Part:
             raise RenderError(f"a value is missing ({self.where(error)})") from None
         except SecurityError as error:
             raise RenderError(f"not allowed in a template: {error} ({self.where(error)})") from None
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError) as error:
+        except (
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             raise RenderError(f"{type(error).__name__} ({self.where(error)})") from None
 
     def where(self, error: BaseException) -> str:
@@ -199,7 +212,11 @@ def _syntax(message: str) -> str:
         "Unexpected end of template": "; a tag such as {% if %} or {% for %} is not closed",
         "Encountered unknown tag": "; check its spelling and that it was opened before",
     }
-    return message[:1].lower() + message[1:].rstrip(".") + next((h for start, h in hints.items() if message.startswith(start)), "")
+    return (
+        message[:1].lower()
+        + message[1:].rstrip(".")
+        + next((h for start, h in hints.items() if message.startswith(start)), "")
+    )
 
 
 @lru_cache(maxsize=2)
@@ -267,8 +284,8 @@ def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
 
 def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[str]) -> Compiled:
     base = _base(template, folder)
-    chosen = ""
-    for language in _candidates(locale):
+    chosen, candidates = "", _candidates(locale)
+    for language in candidates:
         files = {part: base.with_name(f"{base.name}.{language}.{part}.j2") for part in PARTS}
         used += map(str, files.values())
         there = [part for part in PARTS if files[part].is_file()]
@@ -277,7 +294,9 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
             break
         if there:
             missing = ", ".join(files[part].name for part in PARTS if part not in there)
-            raise TemplateFault([Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {missing}")])
+            raise TemplateFault(
+                [Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {missing}")]
+            )
     else:
         files = {part: base.with_name(f"{base.name}.{part}.j2") for part in PARTS}
         used += map(str, files.values())
@@ -304,9 +323,10 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
         build(name, part)
     if faults:
         raise TemplateFault(list(dict.fromkeys(faults)))
-    plain_locale = locale if chosen or locale.split("-")[0] == _DEFAULT_LANGUAGE else _DEFAULT_LANGUAGE
+    # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
+    spoken = next((name for name in candidates if chosen or name.startswith(_DEFAULT_LANGUAGE)), _DEFAULT_LANGUAGE)
     shop: dict[str, Any] = shop_of(theme)
-    return Compiled(yamlfile.shown(files["mjml"]), plain_locale, theme, shop, **parts)
+    return Compiled(yamlfile.shown(files["mjml"]), spoken, theme, shop, **parts)
 
 
 def _base(template: str, folder: Path) -> Path:
@@ -315,7 +335,9 @@ def _base(template: str, folder: Path) -> Path:
     if not any((folder / f"{template}.{part}.j2").is_file() for part in PARTS):
         near = yamlfile.did_you_mean(template, names(folder))
         where = yamlfile.shown(folder / f"{template}.mjml.j2")
-        raise TemplateFault([Fault(where, 0, "", f'there is no template "{template}"{near or "; add its three files"}')])
+        raise TemplateFault(
+            [Fault(where, 0, "", f'there is no template "{template}"{near or "; add its three files"}')]
+        )
     return folder / template
 
 
@@ -331,7 +353,9 @@ def _languages(template: str, folder: Path) -> list[str]:
     found = {p.name.split(".")[1] for part in PARTS for p in base.parent.glob(f"{base.name}.*.{part}.j2")}
     for word in sorted(found):
         if not _LOCALE.fullmatch(word):
-            raise TemplateFault([Fault(yamlfile.shown(base), 0, "", f'"{word}" in a file name is no language such as ko or pt-BR')])
+            raise TemplateFault(
+                [Fault(yamlfile.shown(base), 0, "", f'"{word}" in a file name is no language such as ko or pt-BR')]
+            )
     return sorted(found)
 
 
@@ -347,7 +371,10 @@ def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) 
     if key not in starts:
         raise TemplateFault([Fault(shown, 1, key, f'is missing; add a line "{key}: ..."')])
     begin = starts[key]
-    if min(starts.values()) > 0 and (stray := next((n for n, r in enumerate(rows[: min(starts.values())]) if r.strip()), None)) is not None:
+    if (
+        min(starts.values()) > 0
+        and (stray := next((n for n, r in enumerate(rows[: min(starts.values())]) if r.strip()), None)) is not None
+    ):
         raise TemplateFault([Fault(shown, stray + 1, "", 'the file begins with "subject: ..."')])
     end = min((n for n in starts.values() if n > begin), default=len(rows))
     value = "\n".join([rows[begin].split(":", 1)[1], *rows[begin + 1 : end]])

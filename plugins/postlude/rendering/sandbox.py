@@ -28,7 +28,9 @@ from postlude.rendering.variables import CONTEXT, RenderError
 from postlude.yamlfile import did_you_mean
 
 MAX_RANGE, MAX_LOOPS, MAX_JOIN, MAX_URL = 100, 3, 20_000, 1900
-_URL = re.compile(r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE)
+_URL = re.compile(
+    r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE
+)
 
 
 # ---------------------------------------------------------------- filters
@@ -108,20 +110,23 @@ def babel_locale(locale: str) -> Locale:
     raise AssertionError("Babel knows English")
 
 
-FILTERS: Mapping[str, Callable[..., Any]] = {
-    name: DEFAULT_FILTERS[name]
-    for name in (
-        "abs capitalize count d default first float int last length list lower map max min reject rejectattr reverse"
-        " round select selectattr sort sum title trim truncate unique upper"
-    ).split()
-} | {"url": _url, "money": _money, "date": _date, "number": _number, "percent": _percent, "join": _join}
-TESTS = {
-    name: DEFAULT_TESTS[name]
-    for name in (
-        "defined undefined none true false boolean number string mapping sequence odd even divisibleby in"
-        " eq equalto == ne != lt lessthan < le <= gt greaterthan > ge >="
-    ).split()
+_FILTER_NAMES = """
+abs capitalize count d default first float int last length list lower map max min reject rejectattr reverse round select
+selectattr sort sum title trim truncate unique upper
+"""
+_TEST_NAMES = """
+defined undefined none true false boolean number string mapping sequence odd even divisibleby in
+eq equalto == ne != lt lessthan < le <= gt greaterthan > ge >=
+"""
+FILTERS: Mapping[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for name in _FILTER_NAMES.split()} | {
+    "url": _url,
+    "money": _money,
+    "date": _date,
+    "number": _number,
+    "percent": _percent,
+    "join": _join,
 }
+TESTS = {name: DEFAULT_TESTS[name] for name in _TEST_NAMES.split()}
 _METHODS: Mapping[type, frozenset[str]] = {
     dict: frozenset({"items", "keys", "values", "get"}),
     dt.date: frozenset({"year", "month", "day"}),
@@ -139,7 +144,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, autoescape: bool) -> None:
         super().__init__(
-            autoescape=autoescape,  # noqa: S701  off for subject and text only
+            autoescape=autoescape,
             undefined=StrictUndefined,
         )
         self.filters = dict(FILTERS)
@@ -176,11 +181,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 # ---------------------------------------------------------------- what a template may contain
 
 _ALLOWED: tuple[type[nodes.Node], ...] = (
-    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.Slice,
-    nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr, nodes.Concat,
-    nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos, nodes.If, nodes.For,
-    nodes.Assign, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Call, nodes.Keyword,
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign, nodes.Name, nodes.Const,
+    nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.Call, nodes.Keyword, nodes.Compare,
+    nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr, nodes.Concat, nodes.Add, nodes.Sub, nodes.Mul,
+    nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair,
 )  # fmt: skip
+
+
+_GROWING: tuple[type[nodes.Node], ...] = (nodes.Concat, nodes.Add, nodes.Mul)
 
 
 def refused(tree: nodes.Template, source: Source) -> list[Fault]:
@@ -196,7 +204,7 @@ def _refused(node: nodes.Node, source: Source, loops: int) -> Iterator[Fault]:
         loops += 1
         if loops > MAX_LOOPS or node.recursive:
             what = f"loops stand at most {MAX_LOOPS} deep inside each other, and never call themselves"
-    elif isinstance(node, nodes.Assign) and node.find((nodes.Concat, nodes.Add, nodes.Mul)):
+    elif isinstance(node, nodes.Assign) and any(node.find(kind) for kind in _GROWING):
         what = "set takes a value as it is; put texts together where they are shown"
     elif isinstance(node, nodes.Call) and not _callable(node.node):
         what = "only range(...), loop.cycle(...) and .items() .keys() .values() .get() can be called"
@@ -247,7 +255,9 @@ class _Variables:
         for child in node.iter_child_nodes():
             yield from self.faults(child, local)
 
-    def unknown(self, node: nodes.Name | nodes.Getattr | nodes.Getitem, local: Mapping[str, str | None]) -> Iterator[Fault]:
+    def unknown(
+        self, node: nodes.Name | nodes.Getattr | nodes.Getitem, local: Mapping[str, str | None]
+    ) -> Iterator[Fault]:
         if isinstance(node, nodes.Name):
             parent: str | None = ""
             name: Any = node.name
@@ -256,7 +266,12 @@ class _Variables:
         else:
             parent = self.path(node.node, local)
             name = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
-        if parent is None or not isinstance(name, str) or (parent and parent not in self.known) or name in _METHODS[dict]:
+        if (
+            parent is None
+            or not isinstance(name, str)
+            or (parent and parent not in self.known)
+            or name in _METHODS[dict]
+        ):
             return
         siblings = {path.rpartition(".")[2] for path in self.known if path.rpartition(".")[0] == parent}
         if name in siblings or not {"*", "[]"}.isdisjoint(siblings) or not siblings:
@@ -268,7 +283,7 @@ class _Variables:
     def path(self, node: nodes.Node, local: Mapping[str, str | None]) -> str | None:
         """Dotted path in CONTEXT; None when it cannot be told."""
         if isinstance(node, nodes.Name):
-            return local[node.name] if node.name in local else node.name
+            return local.get(node.name, node.name)
         if isinstance(node, nodes.Getattr):
             parent = self.path(node.node, local)
             return f"{parent}.{node.attr}" if parent else None

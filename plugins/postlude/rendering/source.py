@@ -81,7 +81,9 @@ _THEME = re.compile(r"theme\.([a-z_.]+)")
 # ---------------------------------------------------------------- one text out of several files
 
 
-def flatten(folder: Path, path: Path, theme: Theme, *, markup: bool, read: Callable[[Path], str] | None = None) -> list[Piece]:
+def flatten(
+    folder: Path, path: Path, theme: Theme, *, markup: bool, read: Callable[[Path], str] | None = None
+) -> list[Piece]:
     """The pieces of the template file at `path` with everything it extends and includes, comments dropped.
 
     `{{ theme.x }}` becomes its value here, for it is the same for everybody. markup: the text is MJML.
@@ -119,13 +121,21 @@ def pieces_of(text: str, file: str, first_line: int = 1, *, markup: bool = False
 
 
 def _lines_of_their_own(pieces: list[Piece]) -> list[Piece]:
-    """In plain text, a tag or comment that stands alone on its line takes the whole line away; others leave breaks alone."""
+    """In plain text, a tag or comment alone on its line takes the whole line away; others leave the breaks alone."""
     kept = list(pieces)
     for number, piece in enumerate(pieces):
         before = pieces[number - 1].text if number else "\n"
         after = pieces[number + 1] if number + 1 < len(pieces) else Piece("\n", piece.origin)
-        starts = not (number and pieces[number - 1].tag) and re.search(r"(?:^|\n)[ \t]*$" if number == 1 else r"\n[ \t]*$", before)
-        if piece.text.startswith(("{%", "{#")) and piece.tag and starts and not after.tag and re.match(r"[ \t]*\n", after.text):
+        starts = not (number and pieces[number - 1].tag) and re.search(
+            r"(?:^|\n)[ \t]*$" if number == 1 else r"\n[ \t]*$", before
+        )
+        if (
+            piece.text.startswith(("{%", "{#"))
+            and piece.tag
+            and starts
+            and not after.tag
+            and re.match(r"[ \t]*\n", after.text)
+        ):
             if number:
                 kept[number - 1] = replace(kept[number - 1], text=kept[number - 1].text.rstrip(" \t"))
             if number + 1 < len(pieces):
@@ -139,7 +149,9 @@ def _no_stray(part: str, origin: Origin, tag: bool) -> None:
     stray = re.search(r"\{\{|\{%|\{#", part) if not tag else None
     if stray:
         line = origin.line + part.count("\n", 0, stray.start())
-        raise TemplateFault([Origin(origin.file, line).fault(f'"{stray[0]}" is never closed; check the brackets and quotes')])
+        raise TemplateFault(
+            [Origin(origin.file, line).fault(f'"{stray[0]}" is never closed; check the brackets and quotes')]
+        )
 
 
 class _Flattener:
@@ -153,7 +165,9 @@ class _Flattener:
         if asked and not path.is_file():
             known = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob(f"*{path.suffix}")]
             near = yamlfile.did_you_mean(path.relative_to(self.folder).as_posix(), known)
-            raise TemplateFault([asked.fault(f"there is no file {file}{near if 'mean' in near else '; check the name'}")])
+            raise TemplateFault(
+                [asked.fault(f"there is no file {file}{near if 'mean' in near else '; check the name'}")]
+            )
         try:
             text = self.read(path)
         except InputError as error:
@@ -183,14 +197,20 @@ class _Flattener:
                 else:
                     own.setdefault(block[1], list(self.put_together(inner, blocks, depth)))
             elif word in ("extends", "include", "block", "endblock", "import", "from", "raw", "super"):
-                cure = 'use {% include "folder/file" %}, {% extends "folder/file" %} and {% block name %} ... {% endblock %}'
+                cure = (
+                    'use {% include "folder/file" %}, {% extends "folder/file" %}, {% block name %} ... {% endblock %}'
+                )
                 raise TemplateFault([piece.origin.fault(f"{{% {word} %}} is not used like this here; {cure}")])
             elif base is not None and (piece.tag or piece.text.strip()):
-                raise TemplateFault([piece.origin.fault("a page that extends a layout holds blocks only; put this into one")])
+                raise TemplateFault(
+                    [piece.origin.fault("a page that extends a layout holds blocks only; put this into one")]
+                )
             elif base is None:
                 yield self.themed(piece)
         if base is not None and base_at is not None:
-            yield from self.file(self.inside(base.relative_to(self.folder).as_posix(), base_at), own, depth + 1, base_at)
+            yield from self.file(
+                self.inside(base.relative_to(self.folder).as_posix(), base_at), own, depth + 1, base_at
+            )
 
     def inside(self, name: str, origin: Origin) -> Path:
         path = self.folder / name
@@ -204,7 +224,9 @@ class _Flattener:
         match = _THEME.fullmatch(piece.words)
         value = self.theme.value(match[1]) if match and not piece.statement else None
         if value is None:
-            what = "write {{ theme.key }} with a key of include/theme.yml that holds one text, e.g. theme.colours.accent"
+            what = (
+                "write {{ theme.key }} with a key of include/theme.yml that holds one text, e.g. theme.colours.accent"
+            )
             raise TemplateFault([piece.origin.fault(what)])
         return replace(piece, text=html.escape(value, quote=True) if self.markup else value, tag=False)
 
@@ -242,6 +264,8 @@ _FONT = "color font-family font-size font-style font-weight letter-spacing line-
 _EDGE = "border border-top border-bottom border-left border-right border-radius"
 _SECTION = f"{_BOX} {_EDGE} background-color direction full-width text-align"
 _LINK = "href rel target title name"
+_PLACE = "align container-background-color height width"
+_FILL = "inner-background-color inner-border inner-border-radius"
 # what people may write; the compiler itself lets unknown tags and attributes through without a word
 MJML: dict[str, frozenset[str]] = {
     tag: frozenset(attributes.split())
@@ -260,14 +284,13 @@ MJML: dict[str, frozenset[str]] = {
         "mj-wrapper": _SECTION,
         "mj-section": _SECTION,
         "mj-group": "css-class mj-class width vertical-align background-color direction",
-        "mj-column": f"{_BOX} {_EDGE} background-color inner-background-color inner-border inner-border-radius width vertical-align",
+        "mj-column": f"{_BOX} {_EDGE} {_FILL} background-color width vertical-align",
         "mj-text": f"{_BOX} {_FONT} align container-background-color height",
-        "mj-button": f"{_BOX} {_FONT} {_EDGE} {_LINK} align background-color container-background-color height inner-padding"
-        " text-align vertical-align width",
-        "mj-image": f"{_BOX} {_EDGE} {_LINK} align alt container-background-color fluid-on-mobile height max-height src width",
+        "mj-button": f"{_BOX} {_FONT} {_EDGE} {_LINK} {_PLACE} background-color inner-padding text-align vertical-align",
+        "mj-image": f"{_BOX} {_EDGE} {_LINK} {_PLACE} alt fluid-on-mobile max-height src",
         "mj-divider": f"{_BOX} align border-color border-style border-width container-background-color width",
         "mj-spacer": f"{_BOX} container-background-color height",
-        "mj-table": f"{_BOX} {_FONT} align border cellpadding cellspacing container-background-color role table-layout width",
+        "mj-table": f"{_BOX} {_FONT} {_PLACE} border cellpadding cellspacing role table-layout",
     }.items()
 }
 CONTAINERS = frozenset({"mjml", "mj-head", "mj-body", "mj-wrapper", "mj-section", "mj-group", "mj-column"})
@@ -278,7 +301,8 @@ _MARKUP = re.compile(
 )
 _ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'))?")
 _VOID = frozenset({"br", "img", "hr", "col", "meta", "wbr"})
-_FORBIDDEN = frozenset("script iframe object embed applet form input button textarea select link base svg style".split())
+_FORBIDDEN_NAMES = "script iframe object embed applet form input button textarea select link base svg style"
+_FORBIDDEN = frozenset(_FORBIDDEN_NAMES.split())
 _URLS = frozenset({"href", "src", "background", "background-url", "action", "formaction", "poster", "srcset"})
 _FIXED_URL = re.compile(r"(?:https?://|mailto:)[^\s<>\"']+|#")
 
@@ -302,7 +326,9 @@ def compile_mjml(pieces: tuple[Piece, ...]) -> Source:
     try:
         compiled = mjml2html(wrapped, disable_comments=True)
     except Exception as error:
-        raise TemplateFault([pieces[0].origin.fault(f"MJML cannot be compiled: {str(error).splitlines()[0]}")]) from None
+        raise TemplateFault(
+            [pieces[0].origin.fault(f"MJML cannot be compiled: {str(error).splitlines()[0]}")]
+        ) from None
     source = assemble(list(_tags_back(compiled, tags)))
     source.advice = check.advice
     return source
@@ -329,7 +355,7 @@ def _tags_back(compiled: str, tags: list[Piece]) -> Iterator[Piece]:
 
 
 class _MjmlCheck:
-    """Walks the tags of MJML text: known tags and attributes, nesting, safe links, no variables where they would be code."""
+    """Reads through MJML: known tags and attributes, nesting, safe links, no variables where they would be code."""
 
     def __init__(self, text: str, starts: list[tuple[int, Origin]], tags: list[Piece]) -> None:
         self.text, self.starts, self.tags = text, starts, tags
@@ -391,7 +417,11 @@ class _MjmlCheck:
         if match["end"].lower() in _VOID:
             return
         if not self.open or self.open[-1][0] != match["end"]:
-            opened = f"<{self.open[-1][0]}> of line {self.origin(self.open[-1][1]).line} is still open" if self.open else "nothing is open"
+            opened = (
+                f"<{self.open[-1][0]}> of line {self.origin(self.open[-1][1]).line} is still open"
+                if self.open
+                else "nothing is open"
+            )
             self.fault(match.start(), f"</{match['end']}> closes what was not opened: {opened}")
             if not any(name == match["end"] for name, _ in self.open):
                 return
@@ -417,10 +447,12 @@ class _MjmlCheck:
             elif (key.lower() == "style" or key.lower().startswith("on")) and any(not t.statement for t in used):
                 self.fault(at, "no variables here: they would be read as code", key)
         if name in ("mj-image", "img") and "alt" not in seen and not defaults:
-            self.advice.append(self.origin(match.start()).fault('is missing; say what the picture shows, or alt=""', "alt"))
+            self.advice.append(
+                self.origin(match.start()).fault('is missing; say what the picture shows, or alt=""', "alt")
+            )
 
     def address(self, at: int, key: str, value: str, used: list[Piece]) -> None:
-        """Escaping does not make a link safe: `javascript:` survives it. Hence a fixed address, or exactly one `|url`."""
+        """Escaping does not make a link safe, `javascript:` survives it: a fixed address, or exactly one `|url`."""
         if used:
             if len(used) != 1 or not _WORD.fullmatch(value) or not _is_url(used[0].text):
                 self.fault(at, 'write one variable with the filter url, e.g. "{{ item.url|url }}"', key)

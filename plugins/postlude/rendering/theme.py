@@ -1,4 +1,4 @@
-"""The look and the fixed facts of the shop: include/theme.yml, checked with line numbers like every file people edit."""
+"""The look and the fixed facts of the shop: include/theme.yml, checked with line numbers like all files people edit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ Address = Annotated[str, Field(pattern=r"^[^@\s<>\"]+@[^@\s<>\"]+$")]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class News(Strict):
+    """Something new in the shop."""
+
+    name: Line
+    url: Link
+
+
 class Shop(Strict):
     """Who writes; templates get it as `shop`."""
 
@@ -30,6 +37,9 @@ class Shop(Strict):
     privacy_url: Link
     loyalty_name: Line = Field(description="what the loyalty club is called")
     loyalty_perks: tuple[Line, ...] = Field(description="what members really get; printed in invitations")
+    news: tuple[News, ...] = Field(
+        (), max_length=6, description="what is new in the shop, for mails that tell of it; may be empty"
+    )
 
 
 class Sender(Strict):

@@ -13,7 +13,7 @@ from postlude.rendering.theme import Theme
 
 # dotted path -> what it is; `[]` is an entry of a list, `*` any key. This is the manual of template variables.
 CONTEXT: Mapping[str, str] = {
-    "customer.first_name": "may be empty: write `{% if customer.first_name %}`; what is no name (a link, an address) comes empty",
+    "customer.first_name": "may be empty: ask `{% if customer.first_name %}`; what is no name (a link) comes empty",
     "customer.locale": "language of the customer, e.g. en, ko, pt-BR",
     "customer.country": "two letters, or none",
     "shop.name": "from include/theme.yml, like all of `shop`",
@@ -25,6 +25,8 @@ CONTEXT: Mapping[str, str] = {
     "shop.privacy_url": "the privacy notice",
     "shop.loyalty_name": "what the loyalty club is called",
     "shop.loyalty_perks[]": "what members really get, one line each",
+    "shop.news[].name": "what is new in the shop; the list may be empty",
+    "shop.news[].url": "where it is",
     "order.number": "the shop's order number; `order` is none for a campaign without one",
     "order.placed_on": "date",
     "order.delivered_on": "date, or none",
@@ -33,11 +35,15 @@ CONTEXT: Mapping[str, str] = {
     "item.url": "page of the item, or none",
     "item.image_url": "picture of the item, or none",
     "item.category": "category, or none",
-    "items[].name": "products to show: of the order, or new ones; may be empty",
+    "item.quantity": "how many of it were ordered",
+    "item.unit_price": "price of one, in the currency of the order",
+    "items[].name": "all items of the order; may be empty",
     "items[].sku": "the shop's article number",
     "items[].url": "page of the item, or none",
     "items[].image_url": "picture of the item, or none",
     "items[].category": "category, or none",
+    "items[].quantity": "how many of it were ordered",
+    "items[].unit_price": "price of one, in the currency of the order",
     "coupon.code": "the customer's own code; `coupon` is none for a step without one",
     "coupon.percent": "whole number",
     "coupon.expires_on": "date, the last day on which it works",
@@ -114,7 +120,7 @@ def first_name(text: Any) -> str:
 
 def shop_of(theme: Theme) -> dict[str, Any]:
     """The theme's facts about the shop, as the template variable `shop`."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in theme.shop.model_dump().items()}
+    return dict(theme.shop.model_dump(mode="json"))
 
 
 # ---------------------------------------------------------------- people to try a template on
@@ -128,6 +134,8 @@ def samples(template: str = "") -> dict[str, dict[str, Any]]:
         "url": "https://shop.example/p/bag-114",
         "image_url": None,
         "category": "bags",
+        "quantity": 1,
+        "unit_price": Decimal("129.00"),
     }
     others = [
         {**item, "name": "Linen market tote", "sku": "BAG-120", "url": "https://shop.example/p/bag-120"},

@@ -94,7 +94,7 @@ def _write(
             counts[entity] += len(table["fault"]) + faulty
             counts["faulty"] += faulty
 
-        products = catalogue.table(shelf, era.now)
+        products = catalogue.table(shelf, era.today)
         fault = np.zeros(len(shelf.sku), dtype=np.int8)
         fault[-1] = bad_share > 0
         put("products", 0, {**products, "fault": fault})

@@ -91,9 +91,9 @@ def pick(rng: np.random.Generator, shelf: Catalogue, target: np.ndarray) -> np.n
     return np.where(shelf.popularity[first] >= shelf.popularity[second], first, second)
 
 
-def table(shelf: Catalogue, now: int) -> dict[str, Any]:
+def table(shelf: Catalogue, until: int) -> dict[str, Any]:
     """The catalogue as one array per column."""
     return {
         "product": np.arange(1, len(shelf.sku) + 1), "cents": shelf.cents, "in_stock": shelf.in_stock,
-        "updated_at": now - shelf.age,
+        "updated_at": until - shelf.age,
     }  # fmt: skip

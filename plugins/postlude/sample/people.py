@@ -93,7 +93,7 @@ def customers(rng: np.random.Generator, first: int, size: int) -> Table:
     }
 
 
-def consents(rng: np.random.Generator, people: Table, created_at: np.ndarray, now: int) -> Table:
+def consents(rng: np.random.Generator, people: Table, created_at: np.ndarray, until: int) -> Table:
     """Marketing consents by e-mail, a second row if withdrawn: 85 % granted, 5 % refused, of 10 % nothing is known."""
     size = len(created_at)
     draw = rng.random(size)
@@ -102,17 +102,18 @@ def consents(rng: np.random.Generator, people: Table, created_at: np.ndarray, no
     double = rng.random(size) < np.where(np.isin(people["zone"], [0, 5]), 0.9, 0.35)
     # the confirmation link is opened a little later
     at = created_at + np.where(granted & double, rng.integers(30, 6 * 3600, size), rng.integers(0, 60, size))
-    withdrawn_at = at + (rng.random(size) * np.maximum(now - at, 0)).astype(np.int64) + 1
-    withdrawn = asked & granted & (rng.random(size) < 0.08) & (withdrawn_at < now)
+    withdrawn_at = at + (rng.random(size) * np.maximum(until - at, 0)).astype(np.int64) + 1
+    withdrawn = asked & granted & (rng.random(size) < 0.08) & (withdrawn_at < until)
     basis = np.where(granted, np.where(double, 2, 1), 3)
-    given = asked & (at < now)
-    rows = np.concatenate([np.flatnonzero(given), np.flatnonzero(given & withdrawn)])
-    later = np.arange(len(rows)) >= given.sum()
+    rows = np.concatenate([np.flatnonzero(asked), np.flatnonzero(withdrawn)])
+    later = np.arange(len(rows)) >= asked.sum()
     order = np.lexsort((later, rows))
     rows, later = rows[order], later[order]
+    since = np.where(later, withdrawn_at[rows], at[rows])
     return {
         "customer": people["customer"][rows],
         "granted": granted[rows] & ~later,
-        "agreed_at": np.where(later, withdrawn_at[rows], at[rows]),
+        "agreed_at": since,
+        "since": since,
         "basis": np.where(later, 4, basis[rows]),
     }

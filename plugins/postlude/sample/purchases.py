@@ -5,6 +5,9 @@ stops for good after any repeat purchase with a probability of their own (beta d
 Gamma-Gamma (Fader, Hardie 2013). The clock of that process runs faster in the busy hours, weekdays and months of the
 customer's own zone.
 
+All that will happen until the end of the day of `now` (UTC) is drawn, then what lies after `now` is hidden: a feed made
+later on the same day adds to the earlier one and changes nothing that had happened.
+
 Instants are whole seconds since 1970 (int64), `NEVER` where there is none; amounts are cents.
 """
 
@@ -41,21 +44,23 @@ _TOPICS = ("people", "process", "baskets", "delivery", "voices", "faults")  # on
 
 
 class Era:
-    """The two years before `now`, hour by hour in each zone: offset from UTC and how busy the shop is."""
+    """Two years until the end of the day of `now`, hour by hour in each zone: offset from UTC, how busy the shop is."""
 
     def __init__(self, now: datetime) -> None:
         self.now = int(now.timestamp())
-        self.start = int((now - HISTORY).timestamp())
-        hours = (self.now - self.start) // HOUR
+        self.today = self.now // DAY * DAY
+        self.end = self.today + DAY
+        self.start = self.end - int(HISTORY.total_seconds())
+        hours = (self.end - self.start) // HOUR
         instants = self.start + HOUR * np.arange(hours)
         self.offset = np.array([[_offset(zone.name, int(at)) for at in instants] for zone in ZONES], dtype=np.int64)
         local = instants + self.offset
         month = (local // DAY).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
         busy = _MONTHS[month] * _WEEKDAYS[(local // DAY + 3) % 7] * _HOURS[local // HOUR % 24]
         grown = busy * np.exp(GROWTH * (instants - self.start) / DAY)
-        self.weeks = (self.now - self.start) / (7 * DAY)
+        self.weeks = (self.end - self.start) / (7 * DAY)
         self._elapsed = _cumulated(busy) * self.weeks
-        self._joined = _cumulated(grown)
+        self._joined = _cumulated(grown[:, :-24])  # until today: a shop of n customers has n at any hour of the day
         self._grid = self.start + HOUR * np.arange(hours + 1)
 
     def busy_weeks(self, instant: np.ndarray, zone: np.ndarray) -> np.ndarray:
@@ -69,7 +74,11 @@ class Era:
 
     def joining(self, share: np.ndarray, zone: np.ndarray) -> np.ndarray:
         """The instant by which this share of the zone's customers had joined."""
-        return self._by_zone(zone, share, lambda z, x: np.interp(x, self._joined[z], self._grid)).astype(np.int64)
+        return self._by_zone(zone, share, lambda z, x: np.interp(x, self._joined[z], self._grid[:-24])).astype(np.int64)
+
+    def seen(self, instant: np.ndarray) -> np.ndarray:
+        """The instants before now; NEVER for later ones."""
+        return np.where(instant < self.now, instant, NEVER)
 
     def utc_offset(self, instant: np.ndarray, zone: np.ndarray | int) -> np.ndarray:
         """Seconds to add for local time; the last known offset for instants to come."""
@@ -103,11 +112,11 @@ def chunk(era: Era, shelf: Catalogue, seed: int, number: int, size: int, *, bad_
     rng = {topic: stream(seed, number, topic) for topic in _TOPICS}
     people = customers(rng["people"], number * size + 1, size)
     orders, joined_at = _orders(rng["process"], era, people)
-    people["created_at"] = joined_at - rng["people"].integers(0, 40 * 60, size)
+    people["created_at"] = people["since"] = joined_at - rng["people"].integers(0, 40 * 60, size)
     lines = _baskets(rng["baskets"], shelf, orders)
     parcels = _delivery(rng["delivery"], era, orders)
-    voices = _voices(rng["voices"], era, orders, lines)
-    agreed = consents(rng["people"], people, people["created_at"], era.now)
+    voices = _voices(rng["voices"], era, orders)
+    agreed = consents(rng["people"], people, people["created_at"], era.today)
     tables = {
         "customers": people, "consents": agreed, "orders": orders, "order_lines": lines, "shipments": parcels, **voices,
     }  # fmt: skip
@@ -115,7 +124,10 @@ def chunk(era: Era, shelf: Catalogue, seed: int, number: int, size: int, *, bad_
         rows = len(table["customer"])
         faulty = rng["faults"].random(rows) < bad_share
         table["fault"] = np.where(faulty, rng["faults"].integers(1, 7, rows), 0).astype(np.int8)
-    return tables
+    return {
+        entity: {column: values[table["since"] < era.now] for column, values in table.items()}
+        for entity, table in tables.items()
+    }
 
 
 def stream(seed: int, number: int, topic: str) -> np.random.Generator:
@@ -148,12 +160,14 @@ def _orders(rng: np.random.Generator, era: Era, people: Table) -> tuple[Table, n
     nth = np.arange(len(who)) - np.repeat(starts, np.diff(starts, append=len(who))) + 1
 
     count = len(who)
+    placed_at = np.minimum(era.instant(times, zone[who]), era.end - 1)
     marketplace = people["marketplace"][who] | (rng.random(count) < 0.018)
     return {
         "customer": people["customer"][who],
         "nth": nth,
         "zone": zone[who],
-        "placed_at": np.minimum(era.instant(times, zone[who]), era.now - 1),
+        "placed_at": placed_at,
+        "since": placed_at,
         "value": rng.gamma(VALUE_P, 1.0, count) / value_rate[who],
         "marketplace": np.where(marketplace, rng.integers(1, 3, count), 0),
         "gift": rng.random(count) < 0.04,
@@ -186,11 +200,12 @@ def _baskets(rng: np.random.Generator, shelf: Catalogue, orders: Table) -> Table
     return {
         "customer": orders["customer"][of], "nth": orders["nth"][of], "line_no": line_no, "product": product + 1,
         "quantity": quantity, "unit": unit, "placed_at": orders["placed_at"][of],
+        "since": orders["placed_at"][of],
     }  # fmt: skip
 
 
 def _delivery(rng: np.random.Generator, era: Era, orders: Table) -> Table:
-    """The parcels that left before now; sets paid, cancelled, promised, delivered times and status on the orders."""
+    """The parcels; sets paid, cancelled, promised and arrival times and the status on the orders."""
     placed, zone, count = orders["placed_at"], orders["zone"], len(orders["zone"])
     slow = rng.random(count) < 0.03  # paid by bank transfer
     paid = placed + np.where(slow, rng.integers(10 * HOUR, 3 * DAY, count), rng.integers(5, 900, count))
@@ -213,75 +228,71 @@ def _delivery(rng: np.random.Generator, era: Era, orders: Table) -> Table:
         second, DAY * rng.integers(0, 2, len(of)) + rng.integers(0, 3 * HOUR, len(of)), 0
     )
     delivered_at = np.maximum(delivered_at, shipped_at + 10 * HOUR)
-    lost = rng.random(len(of)) < 0.003
-    delivered_at[lost | (delivered_at >= era.now)] = NEVER
+    delivered_at[rng.random(len(of)) < 0.003] = NEVER  # lost
 
     starts = np.cumsum(parcels) - parcels
     complete = np.minimum.reduceat(delivered_at, starts) != NEVER
-    orders["cancelled_at"] = np.where(cancelled < era.now, cancelled, NEVER)
-    orders["paid_at"] = np.where((paid < era.now) & ((cancelled == NEVER) | (paid < cancelled)), paid, NEVER)
-    orders["promised_on"] = promised
-    orders["late"] = late
     kept = cancelled == NEVER
-    orders["delivered_at"] = np.where(kept & complete, np.maximum.reduceat(delivered_at, starts), NEVER)
-    left = kept & (shipped < era.now)
+    orders["late"] = late
+    orders["promised_on"] = promised
+    orders["arrives_at"] = np.where(kept & complete, np.maximum.reduceat(delivered_at, starts), NEVER)
+    orders["cancelled_at"] = era.seen(cancelled)
+    orders["paid_at"] = era.seen(np.where(kept | (paid < cancelled), paid, NEVER))
+    arrived, left = era.seen(orders["arrives_at"]), era.seen(np.where(kept, shipped, NEVER))
     orders["status"] = np.select(
-        [orders["cancelled_at"] != NEVER, orders["delivered_at"] != NEVER, left, orders["paid_at"] != NEVER],
-        [5, 4, 3, 2],
-        1,
+        [at != NEVER for at in (orders["cancelled_at"], arrived, left, orders["paid_at"])], [5, 4, 3, 2], 1
     )
-    orders["updated_at"] = np.maximum.reduce(
-        [placed, orders["cancelled_at"], orders["paid_at"], orders["delivered_at"], np.where(left, shipped, NEVER)]
-    )
-    out = np.flatnonzero((shipped_at < era.now) & kept[of])
+    orders["updated_at"] = np.maximum.reduce([placed, orders["cancelled_at"], orders["paid_at"], arrived, left])
+    out = np.flatnonzero(kept[of])
     return {
         "customer": orders["customer"][of[out]], "nth": orders["nth"][of[out]], "parcel": 1 + second[out],
-        "carrier": 1 + (zone[of[out]] + second[out]) % 4, "shipped_at": shipped_at[out],
-        "eta": promised[of[out]] - 1 + late[of[out]], "delivered_at": delivered_at[out],
+        "carrier": 1 + (zone[of[out]] + second[out]) % 4, "since": shipped_at[out], "shipped_at": shipped_at[out],
+        "eta": promised[of[out]] - 1 + late[of[out]], "delivered_at": era.seen(delivered_at[out]),
     }  # fmt: skip
 
 
-def _voices(rng: np.random.Generator, era: Era, orders: Table, lines: Table) -> dict[str, Table]:
-    """What came back: returns, reviews, tickets to customer service; sets the status `returned` on the orders."""
+def _voices(rng: np.random.Generator, era: Era, orders: Table) -> dict[str, Table]:
+    """What comes back: returns, reviews, tickets to customer service; sets the status `returned` on the orders."""
     count = len(orders["nth"])
-    arrived, late = orders["delivered_at"], orders["late"]
-    here = arrived != NEVER
+    arrives, late, first = orders["arrives_at"], orders["late"], orders["product"] + 1
+    here = arrives != NEVER
 
-    asked = arrived + rng.integers(DAY // 2, 13 * DAY, count)
+    asked = arrives + rng.integers(DAY // 2, 13 * DAY, count)
     received = asked + rng.integers(2 * DAY, 10 * DAY, count)
     refunded = received + rng.integers(4 * HOUR, 3 * DAY, count)
     forgotten = rng.random(count) < 0.01  # asked for, never sent back, never closed
-    returned = np.flatnonzero(here & (rng.random(count) < np.where(late, 0.11, 0.062)) & (asked < era.now))
-    received = np.where((received < era.now) & ~forgotten, received, NEVER)[returned]
-    refunded = np.where((refunded < era.now) & ~forgotten, refunded, NEVER)[returned]
-    orders["status"][returned[refunded != NEVER]] = 6
-    np.maximum.at(orders["updated_at"], returned, np.maximum.reduce([asked[returned], received, refunded]))
-
-    said_at = arrived + (rng.gamma(1.3, 7 * DAY, count)).astype(np.int64) + HOUR
-    willing = rng.random(count) < np.where(orders["gift"], 0.10, 0.27)
-    reviewed = np.flatnonzero(here & willing & (orders["marketplace"] == 0) & (said_at < era.now))
-    draw = rng.random(count)[reviewed]
-    score = 1 + np.where(
-        late[reviewed], np.searchsorted([0.24, 0.44, 0.63, 0.84], draw), np.searchsorted([0.04, 0.09, 0.20, 0.48], draw)
+    returned = np.flatnonzero(here & (rng.random(count) < np.where(late, 0.11, 0.062)))
+    asked, received, refunded = (
+        asked[returned],
+        *(era.seen(np.where(forgotten, NEVER, at)[returned]) for at in (received, refunded)),
     )
-    answered = said_at[reviewed] + rng.integers(HOUR, 5 * DAY, len(reviewed))
-    answered = np.where((score <= 3) & (answered < era.now), answered, NEVER)
+    orders["status"][returned[refunded != NEVER]] = 6
+    np.maximum.at(orders["updated_at"], returned, np.maximum.reduce([era.seen(asked), received, refunded]))
+
+    said_at = arrives + (rng.gamma(1.3, 7 * DAY, count)).astype(np.int64) + HOUR
+    willing = rng.random(count) < np.where(orders["gift"], 0.10, 0.27)
+    draw = rng.random(count)
+    score = 1 + np.where(
+        late, np.searchsorted([0.24, 0.44, 0.63, 0.84], draw), np.searchsorted([0.04, 0.09, 0.20, 0.48], draw)
+    )
+    answered = np.where(score <= 3, era.seen(said_at + rng.integers(HOUR, 5 * DAY, count)), NEVER)
+    reviewed = np.flatnonzero(here & willing & (orders["marketplace"] == 0))
 
     opened = orders["placed_at"] + rng.integers(HOUR, 18 * DAY, count)
-    closed = opened + (rng.gamma(1.2, 2 * DAY, count)).astype(np.int64) + 600
-    closed = np.where((closed < era.now) & (rng.random(count) >= 0.02), closed, NEVER)
-    asking = np.flatnonzero((rng.random(count) < np.where(late, 0.16, 0.03)) & (opened < era.now))
+    closed = era.seen(opened + (rng.gamma(1.2, 2 * DAY, count)).astype(np.int64) + 600)
+    closed = np.where(rng.random(count) < 0.02, NEVER, closed)
+    asking = np.flatnonzero(rng.random(count) < np.where(late, 0.16, 0.03))
 
-    def of(rows: np.ndarray, **columns: np.ndarray) -> Table:
-        return {"customer": orders["customer"][rows], "nth": orders["nth"][rows], **columns}
+    def of(rows: np.ndarray, since: np.ndarray, **columns: np.ndarray) -> Table:
+        return {"customer": orders["customer"][rows], "nth": orders["nth"][rows], "since": since, **columns}
 
-    first = orders["product"] + 1
     return {
         "returns": of(
-            returned, product=first[returned], requested_at=asked[returned], received_at=received, refunded_at=refunded
+            returned, asked, product=first[returned], requested_at=asked, received_at=received, refunded_at=refunded
         ),
         "reviews": of(
-            reviewed, product=first[reviewed], score=score, created_at=said_at[reviewed], answered_at=answered
+            reviewed, said_at[reviewed], product=first[reviewed], score=score[reviewed],
+            created_at=said_at[reviewed], answered_at=answered[reviewed],
         ),
-        "tickets": of(asking, opened_at=opened[asking], closed_at=closed[asking]),
-    }
+        "tickets": of(asking, opened[asking], opened_at=opened[asking], closed_at=closed[asking]),
+    }  # fmt: skip

@@ -1,0 +1,14 @@
+-- why_anchors: the customer's newest orders and what speaks for or against an order campaign about them.
+--
+-- reads   orders, shipments, returns, reviews
+-- params  customer bigint, exit_on jsonb, now timestamptz
+-- re-run  safe: only reads
+select
+    o.source_order_id as number,
+    o.placed_at,
+    delivered_at(o.order_id, :now) as delivered_at,
+    exit_fact(:exit_on, o.customer_id, o.order_id, o.placed_at, :now) as fact
+from orders as o
+where o.customer_id = :customer and o.placed_at < :now
+order by o.placed_at desc
+limit 5

@@ -1,0 +1,281 @@
+"""Public pages: unsubscribe and score. A process of its own that needs the database and nothing else of Postlude.
+
+    GET  /u/{token}   a page with one button          GET  /s/{token}   the chosen score, a button
+    POST /u/{token}   no marketing mail any more      POST /s/{token}   keeps the score, with a comment if there is one
+    GET  /healthz     200 when the database answers
+
+GET changes nothing, ever: mail programs and virus scanners follow every link of a mail. POST on /u is the one-click of
+RFC 8058, so it needs no cookie, page or body before it, never redirects, and says 200 only after the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from uuid import UUID
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from postlude import db
+from postlude.errors import Unavailable
+from postlude.rendering import load_theme
+from postlude.settings import settings
+from postlude.tokens import SCORES, BadToken, verify
+from postlude.web import pages
+
+MAX_BODY = 64 * 1024
+MAX_COMMENT = 1000
+FAILURES, FAILURE_WINDOW = 30, timedelta(minutes=1)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(engine: Engine, clock: Callable[[], datetime] = _utc_now) -> FastAPI:
+    """The public pages over the database of `engine`; `clock` tells aware UTC."""
+    app = FastAPI(title="Postlude", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    site = _Site(engine, clock)
+    for path, answer, methods in (
+        ("/u/{token}", site.unsubscribe_page, ["GET", "HEAD"]),
+        ("/u/{token}", site.unsubscribe, ["POST"]),
+        ("/s/{token}", site.score_page, ["GET", "HEAD"]),
+        ("/s/{token}", site.score, ["POST"]),
+        ("/healthz", site.healthz, ["GET"]),
+        ("/robots.txt", site.robots, ["GET"]),
+    ):
+        app.add_api_route(path, answer, methods=methods)
+    app.add_exception_handler(BadToken, site.refused)
+    app.add_exception_handler(Unavailable, site.unavailable)
+    app.add_exception_handler(SQLAlchemyError, site.unavailable)
+    app.add_exception_handler(HTTPException, site.not_found)
+    app.add_middleware(_Doorman)
+    return app
+
+
+class _Site:
+    """What each address does. GET only reads; a POST writes one transaction and answers after its commit."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
+        self.engine, self.clock = engine, clock
+        self.failures = _Failures(clock)
+
+    def unsubscribe_page(self, request: Request, token: str) -> HTMLResponse:
+        message = _message(token)
+        return self.page(request, "unsubscribe", locale=self.locale_of(message))
+
+    def unsubscribe(self, request: Request, token: str) -> HTMLResponse:
+        # any body will do: the link is the proof, and a provider's odd encoding must not keep a person subscribed
+        message, now = _message(token), self.clock()
+        payload: dict[str, object] = {"kind": "unsubscribed", "message_id": str(message), "at": now.isoformat()}
+        with db.transaction(self.engine) as conn:
+            locale = db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
+            _land(conn, f"web:unsubscribed:{message}", payload, now)
+            db.run(conn, "81_suppress_for_message", message=message, now=now)
+        return self.page(request, "unsubscribed", locale=locale)
+
+    def score_page(self, request: Request, token: str) -> HTMLResponse:
+        message, score = _scored(token)
+        locale = self.locale_of(message)
+        return self.page(request, "score", locale=locale, score=score, scores=SCORES, limit=MAX_COMMENT)
+
+    async def score(self, request: Request, token: str) -> HTMLResponse:
+        message, score = _scored(token)
+        form = await _form(request)
+        chosen = form.get("score", "")
+        score = chosen if chosen in SCORES else score
+        locale = await run_in_threadpool(self.keep_score, message, int(score), _clean(form.get("comment", "")))
+        return self.page(request, "scored", locale=locale, score=score)
+
+    def keep_score(self, message: UUID, score: int, comment: str) -> str | None:
+        """Store an answer; the customer's locale. At most two rows per score: nobody fills the table with one link."""
+        now, key = self.clock(), f"web:rated:{message}:{score}"
+        payload: dict[str, object] = {
+            "kind": "rated",
+            "message_id": str(message),
+            "score": score,
+            "at": now.isoformat(),
+        }
+        with db.transaction(self.engine) as conn:
+            locale = db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
+            _land(conn, f"{key}:comment" if comment else key, payload | ({"comment": comment} if comment else {}), now)
+        return locale
+
+    def healthz(self) -> JSONResponse:
+        with db.transaction(self.engine) as conn:
+            conn.execute(text("select 1"))
+        return JSONResponse({"status": "ok"})
+
+    def robots(self) -> PlainTextResponse:
+        return PlainTextResponse("User-agent: *\nDisallow: /\n")
+
+    def locale_of(self, message: UUID) -> str | None:
+        with db.transaction(self.engine) as conn:
+            return db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
+
+    def page(
+        self, request: Request, name: str, status: int = 200, locale: str | None = None, **values: object
+    ) -> HTMLResponse:
+        language = pages.language(locale, request.headers.get("accept-language", ""))
+        html, policy = pages.render(name, language, load_theme(), values)
+        return HTMLResponse(html, status, {"content-security-policy": policy})
+
+    async def refused(self, request: Request, _error: Exception) -> Response:
+        """A link that is not ours: always the same page, whatever is wrong with it."""
+        if not self.failures.too_many(request.client.host if request.client else ""):
+            return self.page(request, "not_found", 404)
+        answer = self.page(request, "slow_down", 429)
+        answer.headers["retry-after"] = str(int(FAILURE_WINDOW.total_seconds()))
+        return answer
+
+    async def unavailable(self, request: Request, _error: Exception) -> Response:
+        """The database is away, nothing is stored: the mail program or the person tries again."""
+        answer = self.page(request, "unavailable", 503)
+        answer.headers["retry-after"] = "60"
+        return answer
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        return self.page(request, "not_found", error.status_code if isinstance(error, HTTPException) else 500)
+
+
+def serve(host: str = "127.0.0.1", port: int | None = None, engine: Engine | None = None) -> None:
+    """Serve the public pages until stopped. No access log: the address of a request is a person's link."""
+    import uvicorn
+
+    app = create_app(engine or db.default_engine())
+    uvicorn.run(
+        app, host=host, port=port or settings().web_port, access_log=False, server_header=False, log_level="warning"
+    )
+
+
+def _land(conn: db.Connection, key: str, payload: dict[str, object], now: datetime) -> None:
+    db.run(conn, "80_land_public_event", source="web", key=key, payload=db.dumps(payload), now=now)
+
+
+# ---------------------------------------------------------------- what came in
+
+
+def _message(token: str) -> UUID:
+    return _uuid(*verify("unsubscribe", token))
+
+
+def _scored(token: str) -> tuple[UUID, str]:
+    message, score = verify("score", token)
+    return _uuid(message), score
+
+
+def _uuid(message: str) -> UUID:
+    try:
+        return UUID(message)
+    except ValueError:
+        raise BadToken("signed by us, but not about a message") from None
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form, as text; a body that is no form counts as empty, for the score stands in the link."""
+    try:
+        async with request.form(max_files=0, max_fields=20, max_part_size=MAX_BODY) as form:
+            return {key: value for key, value in form.items() if isinstance(value, str)}
+    except (HTTPException, ValueError, AssertionError):
+        return {}
+
+
+def _clean(comment: str) -> str:
+    """At most 1,000 characters, line breaks kept, nothing invisible (PostgreSQL stores no NUL)."""
+    return _CONTROL.sub("", comment.replace("\r\n", "\n").replace("\r", "\n")).strip()[:MAX_COMMENT].strip()
+
+
+class _Failures:
+    """Counts bad links by network (IPv6: by /64). Good links are never counted: providers come from few addresses."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self.lock = Lock()
+        self.seen: dict[str, tuple[datetime, int]] = {}
+
+    def too_many(self, host: str) -> bool:
+        """Note one failure; True when there were more than 30 within a minute."""
+        now, key = self.clock(), _network(host)
+        with self.lock:
+            if len(self.seen) > 10_000:
+                self.seen = {k: v for k, v in self.seen.items() if now - v[0] < FAILURE_WINDOW}
+            if len(self.seen) > 10_000 and key not in self.seen:
+                return True  # a flood from everywhere: only bad links are turned away faster
+            since, count = self.seen.get(key, (now, 0))
+            if now - since >= FAILURE_WINDOW:
+                since, count = now, 0
+            self.seen[key] = (since, count + 1)
+            return count + 1 > FAILURES
+
+
+def _network(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host.split("%", 1)[0])
+    except ValueError:
+        return hashlib.sha256(host.encode()).hexdigest()
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+# ---------------------------------------------------------------- the door: size of the body, headers of every answer
+
+
+_NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class _Doorman:
+    """Refuses bodies over 64 KB and gives every answer, errors too, the same strict headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.headers = [
+            (b"cache-control", b"no-store"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-robots-tag", b"noindex, nofollow"),
+        ]
+        if settings().web_url.startswith("https://"):
+            self.headers.append((b"strict-transport-security", b"max-age=31536000"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = message.get("headers", [])
+                policy = [] if any(name == b"content-security-policy" for name, _ in given) else [_NOTHING]
+                message["headers"] = [*given, *self.headers, *policy]
+            await send(message)
+
+        body, more = b"", True
+        while more and len(body) <= MAX_BODY:
+            part = await receive()
+            if part["type"] == "http.disconnect":
+                return
+            body += part.get("body", b"")
+            more = part.get("more_body", False)
+        if len(body) > MAX_BODY:
+            await PlainTextResponse("too large", 413, {"connection": "close"})(scope, receive, answer)
+            return
+        parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return parts.pop() if parts else await receive()
+
+        await self.app(scope, replay, answer)

@@ -1,0 +1,282 @@
+"""The public pages: one small HTML frame, its style, its words in English, Korean and Japanese. No script at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from postlude.rendering import Theme
+
+_FRAME = """<!doctype html>
+<html lang="{{ language }}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex, nofollow">
+<meta name="referrer" content="no-referrer">
+<meta name="color-scheme" content="light dark">
+<title>{{ words.title }} · {{ shop.name }}</title>
+<style>{{ style|safe }}</style>
+</head>
+<body>
+<main>
+<p class="shop">{{ shop.name }}</p>
+<h1>{{ words.title }}</h1>
+{% for paragraph in words.text %}<p>{{ paragraph.format(score=score, shop=shop.name) }}</p>
+{% endfor %}
+{% if name == "unsubscribe" %}
+<form method="post">
+<input type="hidden" name="List-Unsubscribe" value="One-Click">
+<button>{{ words.button }}</button>
+</form>
+{% elif name == "score" %}
+<form method="post" accept-charset="utf-8">
+<fieldset>
+<legend>{{ words.legend }}</legend>
+<div class="scale">
+{% for n in scores %}
+<label><input type="radio" name="score" value="{{ n }}"{{ " checked" if n == score }}><span>{{ n }}</span></label>
+{% endfor %}
+</div>
+<p class="ends"><span>1 = {{ words.low }}</span><span>5 = {{ words.high }}</span></p>
+</fieldset>
+<label class="comment" for="comment">{{ words.comment }}</label>
+<textarea id="comment" name="comment" rows="4" maxlength="{{ limit }}"></textarea>
+<button>{{ words.button }}</button>
+</form>
+{% endif %}
+<p class="help">{{ common.help }} <a href="mailto:{{ shop.support_email }}">{{ shop.support_email }}</a></p>
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """
+* { box-sizing: border-box }
+:root { color-scheme: light dark; %(light)s }
+@media (prefers-color-scheme: dark) { :root { %(dark)s } }
+body {
+  margin: 0; background: var(--page); color: var(--ink); overflow-wrap: anywhere;
+  font: 16px/1.6 system-ui, "Segoe UI", Roboto, "Noto Sans", "Noto Sans KR", "Noto Sans JP", sans-serif
+}
+main { max-width: 34rem; margin: 6vh auto; padding: 2rem 1.75rem; background: var(--card); border-radius: 14px }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: .25rem 0 1rem }
+a { color: var(--accent) }
+.shop { font-weight: 700; margin: 0 }
+.help, .ends { color: var(--soft); font-size: .875rem }
+.help { margin: 1.75rem 0 0 }
+button, textarea { font: inherit; border-radius: 8px }
+button {
+  min-height: 48px; padding: .75rem 1.75rem; border: 0; font-weight: 600; cursor: pointer;
+  background: var(--accent); color: var(--on_accent)
+}
+:focus-visible, input:focus-visible + span { outline: 3px solid var(--ink); outline-offset: 2px }
+fieldset { border: 0; margin: 0 0 1.25rem; padding: 0 }
+legend { padding: 0; font-weight: 600; margin-bottom: .5rem }
+.scale { display: flex; gap: .5rem }
+.scale label { flex: 1; position: relative }
+.scale input { position: absolute; opacity: 0; inset: 0; width: 100%%; height: 100%%; margin: 0; cursor: pointer }
+.scale span {
+  display: block; text-align: center; font-weight: 700; font-size: 1.15rem; line-height: 48px;
+  border: 1px solid var(--accent); border-radius: 8px; background: var(--tint)
+}
+.scale input:checked + span { background: var(--accent); color: var(--on_accent) }
+.ends { display: flex; justify-content: space-between; margin: .4rem 0 0 }
+.comment { display: block; font-weight: 600; margin-bottom: .35rem }
+textarea {
+  width: 100%%; padding: .75rem; margin-bottom: 1rem; border: 1px solid var(--soft);
+  background: var(--card); color: var(--ink)
+}
+@media (max-width: 479px) { main { margin: 0; min-height: 100vh; border-radius: 0 } button { width: 100%% } }
+"""
+
+
+@lru_cache(maxsize=8)
+def _style(theme: Theme) -> tuple[str, str]:
+    """Our one style block, and the policy that allows it by its hash and nothing else: no script, no frame, no picture."""
+    colours = theme.colours.model_dump()
+    light = {key: value for key, value in colours.items() if not key.startswith("dark_")}
+    dark = {key.removeprefix("dark_"): value for key, value in colours.items() if key.startswith("dark_")}
+    style = _STYLE % {
+        name: " ".join(f"--{key}: {value};" for key, value in of.items())
+        for name, of in (("light", light), ("dark", dark))
+    }
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    allowed = f"style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    return style, f"default-src 'none'; {allowed}"
+
+
+Words = Mapping[str, object]
+TEXTS: Mapping[str, Mapping[str, Words]] = {
+    "en": {
+        "common": {"help": "Questions? Write to"},
+        "unsubscribe": {
+            "title": "No more news and offers?",
+            "text": [
+                "Press the button, and {shop} sends you no more news, offers or questions by mail.",
+                "Mails about your own orders still come, so that you know where your parcel is.",
+            ],
+            "button": "Unsubscribe",
+        },
+        "unsubscribed": {
+            "title": "You are unsubscribed",
+            "text": [
+                "{shop} sends you no more news, offers or questions by mail. It holds from now on.",
+                "Mails about your own orders still come.",
+            ],
+        },
+        "score": {
+            "title": "Thank you. Is this right?",
+            "text": ["You chose {score} of 5. Change it if you like, then send it."],
+            "legend": "Your score",
+            "low": "not for me",
+            "high": "love it",
+            "comment": "Anything to add? (not required)",
+            "button": "Send my answer",
+        },
+        "scored": {
+            "title": "Thank you",
+            "text": ["Your answer, {score} of 5, has arrived. A person reads it."],
+        },
+        "not_found": {
+            "title": "This link does not work",
+            "text": [
+                "It may have been cut off in the mail. Copy the whole address, or reply to the mail: we will help."
+            ],
+        },
+        "slow_down": {
+            "title": "One moment, please",
+            "text": ["Too many links that do not work came from here. Try again in a minute."],
+        },
+        "unavailable": {
+            "title": "Not just now",
+            "text": ["Nothing has been stored yet. Please try again in a minute."],
+        },
+    },
+    "ko": {
+        "common": {"help": "궁금한 점이 있으면 메일을 보내 주세요:"},
+        "unsubscribe": {
+            "title": "소식과 혜택 메일을 그만 받으시겠어요?",
+            "text": [
+                "버튼을 누르시면 {shop}에서 보내는 소식, 혜택, 설문 메일이 더 이상 가지 않습니다.",
+                "주문과 배송에 관한 안내 메일은 계속 보내 드립니다.",
+            ],
+            "button": "수신 거부",
+        },
+        "unsubscribed": {
+            "title": "수신 거부가 완료되었습니다",
+            "text": [
+                "지금부터 {shop}의 소식, 혜택, 설문 메일을 보내지 않습니다.",
+                "주문과 배송에 관한 안내 메일은 계속 보내 드립니다.",
+            ],
+        },
+        "score": {
+            "title": "고맙습니다. 이 점수가 맞나요?",
+            "text": ["5점 만점에 {score}점을 고르셨습니다. 바꾸신 뒤 보내셔도 됩니다."],
+            "legend": "점수",
+            "low": "아쉬워요",
+            "high": "아주 좋아요",
+            "comment": "더 하실 말씀이 있나요? (선택)",
+            "button": "답변 보내기",
+        },
+        "scored": {"title": "고맙습니다", "text": ["{score}점으로 답변이 접수되었습니다. 담당자가 직접 읽습니다."]},
+        "not_found": {
+            "title": "사용할 수 없는 링크입니다",
+            "text": ["메일에서 주소가 잘렸을 수 있습니다. 주소 전체를 복사하시거나 메일에 답장해 주세요."],
+        },
+        "slow_down": {
+            "title": "잠시만 기다려 주세요",
+            "text": ["잘못된 링크 요청이 너무 많았습니다. 1분 뒤에 다시 시도해 주세요."],
+        },
+        "unavailable": {
+            "title": "지금은 처리할 수 없습니다",
+            "text": ["아직 저장되지 않았습니다. 1분 뒤에 다시 시도해 주세요."],
+        },
+    },
+    "ja": {
+        "common": {"help": "ご不明な点はこちらまでご連絡ください:"},
+        "unsubscribe": {
+            "title": "お知らせメールの配信を停止しますか?",
+            "text": [
+                "ボタンを押すと、{shop} からのお知らせ・特典・アンケートのメールは届かなくなります。",
+                "ご注文や配送に関するメールは引き続きお送りします。",
+            ],
+            "button": "配信を停止する",
+        },
+        "unsubscribed": {
+            "title": "配信を停止しました",
+            "text": [
+                "今後、{shop} からのお知らせ・特典・アンケートのメールはお送りしません。",
+                "ご注文や配送に関するメールは引き続きお送りします。",
+            ],
+        },
+        "score": {
+            "title": "ありがとうございます。こちらでよろしいですか?",
+            "text": ["5 点中 {score} 点をお選びになりました。変更してから送信することもできます。"],
+            "legend": "評価",
+            "low": "合わなかった",
+            "high": "とても気に入った",
+            "comment": "ご意見がありましたらお聞かせください(任意)",
+            "button": "回答を送信する",
+        },
+        "scored": {
+            "title": "ありがとうございました",
+            "text": ["{score} 点のご回答を受け付けました。担当者が拝見します。"],
+        },
+        "not_found": {
+            "title": "このリンクはご利用いただけません",
+            "text": [
+                "メール内でアドレスが途中で切れている可能性があります。アドレス全体をコピーするか、メールにご返信ください。担当者がご案内します。"
+            ],
+        },
+        "slow_down": {
+            "title": "しばらくお待ちください",
+            "text": ["無効なリンクへのアクセスが多すぎます。1 分後にもう一度お試しください。"],
+        },
+        "unavailable": {
+            "title": "ただいま処理できません",
+            "text": ["まだ保存されていません。1 分後にもう一度お試しください。"],
+        },
+    },
+}
+
+_env = Environment(loader=DictLoader({"frame": _FRAME}), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def render(name: str, language: str, theme: Theme, values: Mapping[str, object]) -> tuple[str, str]:
+    """The page `name` in `language` and its Content-Security-Policy; everything that is not ours is escaped."""
+    texts = TEXTS[language]
+    style, policy = _style(theme)
+    own = {
+        "name": name,
+        "language": language,
+        "words": texts[name],
+        "common": texts["common"],
+        "shop": theme.shop,
+        "style": style,
+    }
+    return _env.get_template("frame").render({"score": "", "scores": (), "limit": 0} | dict(values) | own), policy
+
+
+def language(known: str | None, accepted: str) -> str:
+    """The customer's language if we speak it, else the first of the browser's that we speak, else English."""
+    wanted = [known or "", *(entry for _, entry in sorted(_preferences(accepted)))]
+    return next(
+        (code for word in wanted if (code := word.replace("_", "-").split("-")[0].strip().lower()) in TEXTS), "en"
+    )
+
+
+def _preferences(accepted: str) -> list[tuple[float, str]]:
+    """Accept-Language as (-quality, language), cut to what a browser would send."""
+    found = []
+    for entry in accepted[:500].split(",")[:20]:
+        word, _, quality = entry.partition(";q=")
+        try:
+            found.append((-float(quality or 1), word.strip()))
+        except ValueError:
+            continue
+    return found
