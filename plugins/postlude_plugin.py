@@ -16,8 +16,8 @@ from airflow.plugins_manager import AirflowPlugin
 
 from postlude.settings import settings
 
-HTML = "<!doctype html><html lang=en><meta charset=utf-8><title>Postlude</title><style>body{font:15px/1.6 system-ui,sans-serif;\
-margin:2rem}td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}</style>"
+HTML = """<!doctype html><html lang=en><meta charset=utf-8><title>Postlude</title><style>
+body{font:15px/1.6 system-ui,sans-serif;margin:2rem}td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}</style>"""
 
 # The pages are shown on Airflow's own origin, where a script could use the reader's login. So: no way out to the
 # network; the report may run its plots' scripts but stands in a sandbox without that origin; Data Docs runs none.

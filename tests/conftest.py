@@ -20,6 +20,8 @@ os.environ["POSTLUDE_HOME"] = os.environ.get("POSTLUDE_TEST_HOME") or tempfile.m
 from postlude import db
 from postlude.settings import settings
 
+pytest_plugins = ["realdata"]
+
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("POSTLUDE_REAL_DATA", ROOT.parent / "shared" / "data"))
 _number = itertools.count()

@@ -1,4 +1,4 @@
-"""The public data sets, each loaded once per session into a template database; `uci_engine` and `olist_engine` clone it."""
+"""The public data sets, loaded once per session into template databases that `uci_engine` and `olist_engine` clone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The DAG files: what they are made of, what they cost to parse, what a broken campaign file does, and a run's clock.
 
-Airflow stays out of the test process as far as it can: the DAG files are parsed once, in a process of its own, without a
-network and with a database that does not answer.
+Airflow stays out of the test process as far as it can: the DAG files are parsed once, in a process of its own, without
+a network and with a database that does not answer.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def parsed(home: Path, **more: str) -> dict[str, Any]:
     home.mkdir(parents=True, exist_ok=True)
     found = home / "parsed.json"
     command = (sys.executable, "-c", PARSE, str(ROOT / "dags"), str(found))
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510
         command, env=airflow_environment(home, **more), capture_output=True, text=True, timeout=120, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -199,7 +199,7 @@ def test_every_dag_has_a_manual_an_owner_tags_and_retries_by_class_of_error(bag:
 
 
 def test_the_page_of_dags_is_the_docstrings_of_the_dags() -> None:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510
         (sys.executable, str(ROOT / "tools" / "dag_docs.py"), "--check"), capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -72,7 +72,7 @@ def airflow(script: str, home: Path, plugins: Path, *arguments: str) -> Any:
         "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-" * 5,
         "POSTLUDE_HOME": str(home / "postlude"),
     }
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510
         (sys.executable, "-c", script, *arguments, str(answer)),
         env=env,
         capture_output=True,
@@ -87,13 +87,20 @@ def airflow(script: str, home: Path, plugins: Path, *arguments: str) -> Any:
 # ---------------------------------------------------------------- what the loader executes
 
 
-def test_airflow_executes_the_plugin_and_nothing_of_the_library(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow's loader makes of the plugins folder."""
+    home = tmp_path_factory.mktemp("airflow")
+    found: dict[str, Any] = airflow(LOAD, home, ROOT / "plugins", str(ROOT / "plugins"))
+    return found
+
+
+def test_airflow_executes_the_plugin_and_nothing_of_the_library(loaded: dict[str, Any]) -> None:
     """Without plugins/.airflowignore it executes every module of the library under its bare file name."""
-    found = airflow(LOAD, tmp_path, ROOT / "plugins", str(ROOT / "plugins"))
-    assert found["files"] == [str(ROOT / "plugins" / "postlude_plugin.py")]
-    assert (found["errors"], found["plugins"]) == ({}, ["postlude"])
+    assert loaded["files"] == [str(ROOT / "plugins" / "postlude_plugin.py")]
+    assert (loaded["errors"], loaded["plugins"]) == ({}, ["postlude"])
     bare = {path.stem for path in (ROOT / "plugins" / "postlude").rglob("*.py")} - {"__init__", "__main__"}
-    assert bare & set(found["loaded"]) == set()
+    assert bare & set(loaded["loaded"]) == set()
 
 
 @pytest.mark.parametrize("ignored", [True, False])
@@ -108,9 +115,9 @@ def test_without_the_ignore_file_our_calendar_would_replace_that_of_python(tmp_p
     assert Path(found["calendar"]).is_relative_to(plugins) is not ignored
 
 
-def test_a_task_process_that_loads_the_plugin_imports_no_web_server(tmp_path: Path) -> None:
-    loaded = set(airflow(LOAD, tmp_path, ROOT / "plugins", str(ROOT / "plugins"))["loaded"])
-    assert {"postlude_plugin", "postlude.settings"} <= loaded
+def test_a_task_process_that_loads_the_plugin_imports_no_web_server(loaded: dict[str, Any]) -> None:
+    modules = set(loaded["loaded"])
+    assert {"postlude_plugin", "postlude.settings"} <= modules
     heavy = (
         "fastapi",
         "starlette",
@@ -120,7 +127,7 @@ def test_a_task_process_that_loads_the_plugin_imports_no_web_server(tmp_path: Pa
         "postlude.db",
         "postlude.pipeline",
     )
-    assert [name for name in loaded if name.startswith(heavy)] == []
+    assert [name for name in modules if name.startswith(heavy)] == []
 
 
 # ---------------------------------------------------------------- the pages

@@ -58,7 +58,7 @@ def index_of_pip(python):
     said = subprocess.run(
         [python, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
     )
-    found = {}
+    found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}  # any index may have it, as with pip; the hashes decide
     for line in said.stdout.decode().splitlines():  # later lines (the environment) win, as with pip
         key, _, value = line.partition("=")
         name = {

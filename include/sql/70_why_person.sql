@@ -1,7 +1,7 @@
 -- why_person: customers answering to an id, a source's customer id, or an e-mail address.
 --
 -- reads   customers, customer_features, suppressions, consents
--- params  wanted text, now timestamptz
+-- params  wanted text
 -- re-run  safe: only reads
 select
     c.customer_id,

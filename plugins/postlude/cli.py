@@ -338,7 +338,7 @@ def why(
     calendar = pipeline.calendar()
     traces = []
     with db.transaction() as conn:
-        for person in reasons.people(conn, customer, now):
+        for person in reasons.people(conn, customer):
             for file in _campaigns(campaign):
                 lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now)
                 traces.append((person, Path(file).stem, lines))

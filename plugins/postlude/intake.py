@@ -74,6 +74,7 @@ def extract(
 
 def _lock(conn: Connection, source: Source) -> None:
     """One intake of a source at a time; a second one waits, then finds nothing left to do."""
+    _run(conn, "set local work_mem = '64MB'")  # whole deliveries are sorted here
     conn.execute(
         text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"postlude.intake.{source.id}"}
     )

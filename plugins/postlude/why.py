@@ -28,9 +28,9 @@ class Line:
         return asdict(self)
 
 
-def people(conn: Connection, wanted: str, now: datetime) -> list[Row[Any]]:
+def people(conn: Connection, wanted: str) -> list[Row[Any]]:
     """Customers with this id, source customer id or e-mail address. Raises InputError when there is none."""
-    found = list(db.run(conn, "70_why_person", wanted=wanted, now=now))
+    found = list(db.run(conn, "70_why_person", wanted=wanted))
     if not found:
         raise InputError("no customer has this id, source customer id or e-mail address")
     return found

@@ -62,10 +62,8 @@ class Verdict:
         about = f" for {self.subject}" if self.subject else ""
         state = "open" if self.success else "closed"
         told = "; ".join(self.lines()) or f"{self.evaluated} expectations hold"
-        staged = [
-            f"{entity} {n['rows']:,} rows, {n['refused']:,} refused"
-            for entity, n in self.metrics.get("staged", {}).items()
-        ]
+        counts = self.metrics.get("staged", {}).items()
+        staged = [f"{entity} {n['rows']:,} rows, {n['refused']:,} refused" for entity, n in counts if n["rows"]]
         return f"gate {self.gate} is {state}{about}: {told}{' [' + '; '.join(staged) + ']' if staged else ''}"
 
 

@@ -19,8 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Template, TemplateSyntaxError
-from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
 
 from postlude import yamlfile
 from postlude.errors import Fault
@@ -182,8 +181,8 @@ class Part:
             raise RenderError(f"{error.reason} ({self.where(error)})") from None
         except UndefinedError as error:
             raise RenderError(f"a value is missing ({self.where(error)})") from None
-        except SecurityError as error:
-            raise RenderError(f"not allowed in a template: {error} ({self.where(error)})") from None
+        except TemplateError as error:  # the sandbox said no
+            raise RenderError(f"{type(error).__name__}: not allowed in a template ({self.where(error)})") from None
         except (
             TypeError,
             ValueError,

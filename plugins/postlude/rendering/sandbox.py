@@ -208,6 +208,8 @@ def _refused(node: nodes.Node, source: Source, loops: int) -> Iterator[Fault]:
         what = "set takes a value as it is; put texts together where they are shown"
     elif isinstance(node, nodes.Call) and not _callable(node.node):
         what = "only range(...), loop.cycle(...) and .items() .keys() .values() .get() can be called"
+    elif isinstance(node, nodes.Name) and node.name in ("self", "super", "caller", "varargs", "kwargs"):
+        what = f"{node.name} is not used in templates"
     if what:
         yield source.at(node.lineno).fault(what, source.at(node.lineno).tag)
     for child in node.iter_child_nodes():

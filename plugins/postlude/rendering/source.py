@@ -286,7 +286,7 @@ MJML: dict[str, frozenset[str]] = {
         "mj-group": "css-class mj-class width vertical-align background-color direction",
         "mj-column": f"{_BOX} {_EDGE} {_FILL} background-color width vertical-align",
         "mj-text": f"{_BOX} {_FONT} align container-background-color height",
-        "mj-button": f"{_BOX} {_FONT} {_EDGE} {_LINK} {_PLACE} background-color inner-padding text-align vertical-align",
+        "mj-button": f"{_BOX} {_FONT} {_EDGE} {_LINK} {_PLACE} background-color inner-padding vertical-align",
         "mj-image": f"{_BOX} {_EDGE} {_LINK} {_PLACE} alt fluid-on-mobile max-height src",
         "mj-divider": f"{_BOX} align border-color border-style border-width container-background-color width",
         "mj-spacer": f"{_BOX} container-background-color height",
@@ -392,8 +392,8 @@ class _MjmlCheck:
             self.fault(position, "no variables inside mj-style; use classes, or {{ theme.x }}")
         if inside not in CONTAINERS and self.open:
             return text
-        for part in re.finditer(r"\S+", _WORD.sub("", text)):
-            self.fault(position, f'the text "{part[0][:20]}" stands between elements; put it into <mj-text>')
+        for part in re.finditer(r"\S+", _WORD.sub(lambda m: " " * len(m[0]), text)):
+            self.fault(position + part.start(), f'the text "{part[0][:20]}" stands between elements; put it into <mj-text>')
             break
         for match in _WORD.finditer(text):
             if not self.tags[int(match[1])].statement:

@@ -52,6 +52,7 @@ def create_app(engine: Engine, clock: Callable[[], datetime] = _utc_now) -> Fast
         ("/u/{token}", site.unsubscribe, ["POST"]),
         ("/s/{token}", site.score_page, ["GET", "HEAD"]),
         ("/s/{token}", site.score, ["POST"]),
+        ("/", site.home, ["GET", "HEAD"]),
         ("/healthz", site.healthz, ["GET"]),
         ("/robots.txt", site.robots, ["GET"]),
     ):
@@ -111,6 +112,9 @@ class _Site:
             locale = db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
             _land(conn, f"{key}:comment" if comment else key, payload | ({"comment": comment} if comment else {}), now)
         return locale
+
+    def home(self, request: Request) -> HTMLResponse:
+        return self.page(request, "home")
 
     def healthz(self) -> JSONResponse:
         with db.transaction(self.engine) as conn:

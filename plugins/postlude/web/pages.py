@@ -97,7 +97,7 @@ textarea {
 
 @lru_cache(maxsize=8)
 def _style(theme: Theme) -> tuple[str, str]:
-    """Our one style block, and the policy that allows it by its hash and nothing else: no script, no frame, no picture."""
+    """Our one style block, and the policy that allows it by its hash, and nothing else: no script, frame or picture."""
     colours = theme.colours.model_dump()
     light = {key: value for key, value in colours.items() if not key.startswith("dark_")}
     dark = {key.removeprefix("dark_"): value for key, value in colours.items() if key.startswith("dark_")}
@@ -142,6 +142,7 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
             "title": "Thank you",
             "text": ["Your answer, {score} of 5, has arrived. A person reads it."],
         },
+        "home": {"title": "Nothing to do here", "text": ["These pages open from the links in our mails."]},
         "not_found": {
             "title": "This link does not work",
             "text": [
@@ -184,6 +185,7 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
             "button": "답변 보내기",
         },
         "scored": {"title": "고맙습니다", "text": ["{score}점으로 답변이 접수되었습니다. 담당자가 직접 읽습니다."]},
+        "home": {"title": "안내", "text": ["이 페이지는 메일에 있는 링크로 열립니다."]},
         "not_found": {
             "title": "사용할 수 없는 링크입니다",
             "text": ["메일에서 주소가 잘렸을 수 있습니다. 주소 전체를 복사하시거나 메일에 답장해 주세요."],
@@ -227,6 +229,7 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
             "title": "ありがとうございました",
             "text": ["{score} 点のご回答を受け付けました。担当者が拝見します。"],
         },
+        "home": {"title": "ご案内", "text": ["このページは、メール内のリンクから開きます。"]},
         "not_found": {
             "title": "このリンクはご利用いただけません",
             "text": [

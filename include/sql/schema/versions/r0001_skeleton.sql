@@ -163,7 +163,7 @@ create table orders (
     counted_amount  numeric,
     unique (source_id, source_order_id)
 );
-create index orders_counted on orders (customer_id, counted_at) include (counted_amount, cancelled_at) where counted_at is not null;
+create index orders_counted on orders (customer_id, counted_at, order_id) include (counted_amount, cancelled_at) where counted_at is not null;
 create index orders_customer on orders (customer_id);
 create index orders_placed on orders (source_id, placed_at);
 comment on table orders is 'A purchase. It counts as of an instant when counted_at is before it and it was not cancelled by then.';

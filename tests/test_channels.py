@@ -1,0 +1,122 @@
+"""One set of promises for every channel there is, found by its file name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from postlude import channels
+from postlude.catcher import Catcher
+from postlude.errors import InputError
+from postlude.message import Address, Message, Outcome, to_bytes
+
+MESSAGE = Message(
+    message_id=UUID(int=77),
+    campaign_id="win_back",
+    kind="transactional",
+    sender=Address("news@shop.example", "The Shop"),
+    recipient=Address("kim.lee@customers.example", "Kim Lee"),
+    subject="Hello Kim",
+    text="Hello Kim",
+    html="<p>Hello Kim</p>",
+    date=datetime(2026, 1, 2, tzinfo=UTC),
+)
+RAW = to_bytes(MESSAGE)
+PERSONAL = re.compile(r"kim|lee|@|Hello", re.IGNORECASE)
+
+
+@pytest.fixture(params=channels.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@contextmanager
+def receiving(name: str, folder: Path) -> Iterator[str]:
+    """A URL under which the channel accepts; a new channel gets its line here."""
+    if name == "smtp":
+        with Catcher(folder) as catcher:
+            yield catcher.smtp_url
+    else:
+        assert name == "console"
+        yield "console:"
+
+
+def test_the_channels_are_found_by_their_file_names() -> None:
+    assert channels.names() == ["console", "smtp"]
+
+
+@pytest.mark.parametrize("wrong", ["carrier_pigeon", "", "_smtp_client", "smtp.x", "../smtp", "SMTP", "smtp\n"])
+def test_an_unknown_channel_is_named_with_those_there_are(wrong: str) -> None:
+    with pytest.raises(InputError, match="console, smtp"):
+        channels.channel(wrong)
+
+
+def test_a_channel_says_whether_sending_twice_delivers_once(name: str) -> None:
+    assert type(channels.channel(name).idempotent) is bool
+
+
+def test_a_message_is_accepted_after_one_intent(name: str, tmp_path: Path) -> None:
+    intents = []
+    with receiving(name, tmp_path) as url, channels.channel(name).connect(url) as send:
+        outcomes = [send(MESSAGE, RAW, lambda: intents.append(1)) for _ in range(2)]
+    assert {(o.kind, o.scope, o.suppress) for o in outcomes} == {("accepted", None, False)}
+    assert len(intents) == 2
+
+
+def test_a_failed_intent_releases_the_message_and_hands_nothing_over(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def intend() -> None:
+        raise RuntimeError("kim.lee@customers.example")
+
+    module = channels.channel(name)
+    with receiving(name, tmp_path) as url:
+        with module.connect(url) as send:
+            outcome = send(MESSAGE, RAW, intend)
+        assert list(module.events(url, datetime(2020, 1, 1, tzinfo=UTC))) == []
+    assert outcome == Outcome("released", reply="intent not recorded: RuntimeError")
+    assert not list(tmp_path.glob("*.eml"))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("blow", [KeyboardInterrupt, SystemExit])
+def test_a_signal_passes_through(name: str, blow: type[BaseException], tmp_path: Path) -> None:
+    def intend() -> None:
+        raise blow
+
+    with receiving(name, tmp_path) as url, pytest.raises(blow), channels.channel(name).connect(url) as send:
+        send(MESSAGE, RAW, intend)
+    assert not list(tmp_path.glob("*.eml"))
+
+
+def test_nobodys_data_is_printed_logged_or_kept_in_the_outcome(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    with receiving(name, tmp_path) as url, channels.channel(name).connect(url) as send:
+        outcome = send(MESSAGE, RAW, lambda: None)
+    out, err = capfd.readouterr()
+    assert not PERSONAL.search(out + err + repr(outcome) + " ".join(record.getMessage() for record in caplog.records))
+
+
+def test_what_happened_is_reported_in_one_shape(name: str, tmp_path: Path) -> None:
+    module = channels.channel(name)
+    with receiving(name, tmp_path) as url:
+        with module.connect(url) as send:
+            send(MESSAGE, RAW, lambda: None)
+            send(replace(MESSAGE, message_id=UUID(int=78)), to_bytes(replace(MESSAGE, message_id=UUID(int=78))), lambda: None)
+        found = list(module.events(url, datetime(2020, 1, 1, tzinfo=UTC)))
+        assert list(module.events(url, datetime(2999, 1, 1, tzinfo=UTC))) == []
+    assert [event["message_id"] for event in found] == ([UUID(int=77), UUID(int=78)] if name == "smtp" else [])
+    for event in found:
+        assert set(event) == {"kind", "at", "message_id", "source", "detail"}
+        assert (event["kind"], event["source"]) == ("delivered", "catcher")
+        assert event["at"].tzinfo is UTC
+        assert not PERSONAL.search(repr(event))

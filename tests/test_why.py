@@ -1,0 +1,124 @@
+"""Explanations: every non-send has a documented reason, and `why` shows the predicates behind it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from test_flow import lapsing
+from world import World, at, campaign
+
+from postlude import db, report, why
+from postlude.errors import InputError
+from postlude.settings import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown"}
+NO_REASONS = {"enrolled", "treated", "holdout", "once", "completed", "goal_met", "left_audience", "suppressed", "stopped", "ambiguous",
+              "released", "hard", "marketing"}  # fmt: skip
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    return World(engine)
+
+
+def trace(world: World, customer: int, name: str, now: str) -> dict[str, tuple[str, str]]:
+    with db.transaction(world.engine) as conn:
+        person = why.people(conn, str(customer))[0]
+        lines = why.explain(conn, person, campaign(name), world.calendar, at(now))
+    return {line.predicate: (line.verdict, line.detail) for line in lines}
+
+
+def test_why_explains_a_sent_message(world: World) -> None:
+    ana = lapsing(world)
+    back = campaign("win_back")
+    world.plan(back, "2026-06-01 08:30")
+    world.deliver(back, now="2026-06-01 09:30")
+    told = trace(world, ana, "win_back", "2026-06-01 10:00")
+    assert told["trigger"][0] == "yes"
+    assert told["may be written to"] == ("yes", "has an address and agreed to it")
+    assert "sent" in told["message miss_you"][1]
+
+
+def test_why_explains_a_message_that_was_not_sent(world: World) -> None:
+    ana = lapsing(world, consent=None)
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    told = trace(world, ana, "win_back", "2026-06-01 10:00")
+    assert told["may be written to"] == ("no", "has not agreed to marketing by email")
+    assert "no_consent" in next(detail for predicate, (_, detail) in told.items() if predicate.startswith("refusal"))
+
+
+def test_why_shows_a_stale_feed_a_closed_window_and_an_order(world: World) -> None:
+    ana = lapsing(world, zone="Asia/Seoul")
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    world.feed_complete_until(at("2026-05-20"))
+    told = trace(world, ana, "win_back", "2026-06-01 13:00")  # 22:00 in Seoul
+    assert told["order feed is fresh"][0] == "no"
+    assert told["send window is open"] == ("no", "next opening 2026-06-02 00:00 UTC, on the clock of Asia/Seoul")
+    order = world.order(ana, "2026-06-01 12:00", delivered="2026-06-01 12:30")
+    world.do("insert into returns (order_id, return_key, requested_at) values (:o, 'r', '2026-06-01 12:50')", o=order)
+    told = trace(world, ana, "feedback_30d", "2026-06-01 13:00")
+    assert told["nothing open"] == ("no", "return_open")
+    assert any(predicate.endswith("still open for it") and verdict == ("no", "returned") for predicate, verdict in told.items())
+
+
+def test_why_finds_people_by_their_address_and_never_prints_it(world: World) -> None:
+    ana = lapsing(world, name="Ana Secretperson")
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    with db.transaction(world.engine) as conn:
+        found = why.people(conn, " 1@Customers.Example ")
+        assert [p.customer_id for p in found] == [ana]
+        lines = why.explain(conn, found[0], campaign("win_back"), world.calendar, at("2026-06-01 10:00"))
+        assert "customers.example" not in str(lines)
+        assert "Secretperson" not in str(lines)
+        with pytest.raises(InputError, match="no customer has this id"):
+            why.people(conn, "nobody")
+
+
+def test_every_reason_the_sql_can_give_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "reasons.md").read_text()))
+    files = [settings().sql / "schema" / "functions.sql", *settings().sql.glob("3[1-5]_*.sql"), *settings().sql.glob("4*_*.sql")]
+    given = {word for file in files for word in re.findall(r"(?:then|else) '([a-z_]+)'", file.read_text())}
+    assert len(given) > 20
+    assert given - STATES - NO_REASONS - documented == set()
+
+
+def test_the_report_shows_counts_and_reasons_and_nobodys_data(world: World, tmp_path: Path) -> None:
+    lapsing(world, name="Zoe Secretperson")
+    lapsing(world, consent=None)
+    back = campaign("win_back")
+    with db.transaction(world.engine) as conn:
+        report.write(conn, at("2026-05-01"), tmp_path)  # a shop without messages has a report too
+    world.plan(back, "2026-06-01 08:30")
+    world.deliver(back, now="2026-06-01 09:30")
+    with db.transaction(world.engine) as conn:
+        path, figures = report.write(conn, at("2026-06-01 10:00"), tmp_path)
+    page = path.read_text()
+    assert figures["messages_sent"] == 1
+    assert "no_consent" in page
+    assert page.count("<svg") >= 2
+    assert "http://" not in re.sub(r"http://www\.w3\.org/[\w/]+", "", page)  # nothing is fetched
+    assert "<script" not in page
+    assert "Secretperson" not in page
+    assert "customers.example" not in page
+    assert (tmp_path / "latest.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [  # Newcombe (1998), table II, method 10
+        ((56, 70, 48, 80), (0.2000, 0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.6000, 0.1705, 0.8090)),
+        ((5, 56, 0, 29), (0.0893, -0.0381, 0.1926)),
+    ],
+)
+def test_the_interval_of_a_difference_of_rates_is_newcombes(counts: tuple[int, int, int, int], expected: tuple[float, float, float]) -> None:
+    assert report.newcombe(*counts) == pytest.approx(expected, abs=5e-5)
+
+
+def test_an_empty_arm_has_no_interval() -> None:
+    with pytest.raises(ValueError, match="empty arm"):
+        report.newcombe(1, 2, 0, 0)
