@@ -1,7 +1,7 @@
 """An SMTP server that misbehaves on purpose, at one chosen step, and keeps an honest ledger of what it took.
 
-Faults are (step, action) pairs; each is used `times` times, then the server is well-behaved. A server that answers 4yz or
-5yz has not taken the message, so only silence, garbage and 2yz exist at `dot-after-store`.
+Faults are (step, action) pairs; each is used `times` times, then the server is well-behaved. A server that answers
+4yz or 5yz has not taken the message, so only silence, garbage and 2yz exist at `dot-after-store`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("good", "bad", "line", "told"), WRONG)
-def test_every_mistake_is_told_with_its_line_and_cure(tmp_path: Path, good: str, bad: str, line: int, told: str) -> None:
+def test_every_mistake_is_told_with_its_line_and_cure(
+    tmp_path: Path, good: str, bad: str, line: int, told: str
+) -> None:
     file = tmp_path / "hello.yml"
     file.write_text(GOOD)
     assert load_campaign(file).id == "hello"
@@ -72,7 +74,9 @@ def test_every_mistake_is_told_with_its_line_and_cure(tmp_path: Path, good: str,
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "hello.yml").write_text(GOOD.replace("owner: team", "ownr: team").replace("3 dayz", "x").replace("on_day: 0", "on_day: x"))
+    (tmp_path / "hello.yml").write_text(
+        GOOD.replace("owner: team", "ownr: team").replace("3 dayz", "x").replace("on_day: 0", "on_day: x")
+    )
     (tmp_path / "other.yml").write_text(GOOD)
     with pytest.raises(InputError) as error:
         load_campaigns(tmp_path)
@@ -93,7 +97,10 @@ def test_the_shipped_files_are_in_order_and_in_words() -> None:
     assert {"feedback_30d", "win_back", "loyalty_join"} <= {c.id for c in campaigns}
     for campaign in campaigns:
         assert campaign.in_words()[0].startswith("Starts when")
-        assert Campaign.model_validate({k: v for k, v in campaign.definition().items() if k in Campaign.model_fields}) == campaign
+        assert (
+            Campaign.model_validate({k: v for k, v in campaign.definition().items() if k in Campaign.model_fields})
+            == campaign
+        )
     load_calendar(settings().include / "calendar.yml")
 
 
@@ -118,7 +125,10 @@ def test_the_schema_for_editors_is_up_to_date() -> None:
         ("window: {opens: '20:00', closes: '09:00'}", "it must open first"),
         ("window: {opens: '9 am', closes: '20:00'}", "time of day"),
         ("window: {opens: '09:00', closes: '20:00', days: []}", "at least one"),
-        ("window: {opens: '09:00', closes: '20:00'}\npauses: [{campaign: all, from: 2026-12-27, until: 2026-12-20, why: x}]", "before it begins"),
+        (
+            "window: {opens: '09:00', closes: '20:00'}\npauses: [{campaign: all, from: 2026-12-27, until: 2026-12-20, why: x}]",
+            "before it begins",
+        ),
         ("window: {opens: '09:00', closes: '20:00'}\nblackout_days: [{date: 2026-02-30, why: x}]", "is not a date"),
         ("window: {opens: '09:00', closes: '20:00'}\nblackouts: []", 'did you mean "blackout_days"'),
     ],

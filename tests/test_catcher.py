@@ -93,7 +93,12 @@ def test_the_mail_is_on_disk_before_it_is_answered_for(tmp_path: Path, monkeypat
     store = Store(tmp_path / "mail")
     synced = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), real(handle))[1])
+
+    def noted(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
     mail = store.add(to_bytes(MESSAGE), ["kim@customers.example"])
     store.close()
     assert len(synced) == 2
@@ -131,8 +136,9 @@ def test_what_was_caught_is_there_after_a_restart_even_without_the_index(tmp_pat
 
 
 def test_any_sender_is_taken_not_only_ours(catcher: Catcher) -> None:
+    two = ["x@customers.example", "y@customers.example"]
     with smtplib.SMTP("127.0.0.1", catcher.smtp_port) as plain:
-        plain.sendmail("a@shop.example", ["x@customers.example", "y@customers.example"], b"Subject: =?utf-8?b?!!?=\r\n\r\nhi")
+        plain.sendmail("a@shop.example", two, b"Subject: =?utf-8?b?!!?=\r\n\r\nhi")
         plain.sendmail("a@shop.example", ["x@customers.example"], b"\xff\xfe no header at all")
     send(catcher, replace(MESSAGE, recipient=Address("한글@customers.example")))
     send(catcher, replace(MESSAGE, recipient=Address("a..b@docomo.example")))
@@ -151,21 +157,25 @@ def test_two_connections_at_once_lose_nothing_and_ids_stay_in_order(catcher: Cat
     assert ids == sorted(set(ids)) and len(ids) == 60
 
 
+BROKEN = [
+    b"Subject: =?utf-8?b?4?=\r\n", b"Subject: =?\xff?q?a?=\r\n", b"To: \xff\xfe\r\n", b"X-Msg-Key: x\r\n", b"\r\n",
+    b"--x\r\n", b"=\xff=\r\n", b"MIME-Version: 1.0\r\n", b"Content-Transfer-Encoding: base64\r\n",
+    b"Content-Type: message/rfc822\r\n", b"Content-Type: text/html; charset=no-such\r\n",
+    b"Content-Type: multipart/mixed\r\n", b"Content-Type: multipart/mixed; boundary=x\r\n",
+    b'Content-Type: text/plain; charset="\xff"\r\n',
+]  # fmt: skip
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=300),
         st.lists(
-            st.sampled_from([
-                b"Subject: =?utf-8?b?4?=\r\n", b"Content-Type: text/html; charset=no-such\r\n", b"Content-Type: multipart/mixed\r\n",
-                b"Content-Transfer-Encoding: base64\r\n", b"To: \xff\xfe\r\n", b"X-Msg-Key: x\r\n", b"\r\n", b"=\xff=\r\n", b"--x\r\n",
-                b"Content-Type: multipart/mixed; boundary=x\r\n", b"Content-Type: text/plain; charset=\"\xff\"\r\n",
-                b"Content-Type: message/rfc822\r\n", b"Subject: =?\xff?q?a?=\r\n", b"MIME-Version: 1.0\r\n",
-            ]),
+            st.sampled_from(BROKEN),
             max_size=8,
         ).map(b"".join),
     )
-)  # fmt: skip
+)
 def test_no_mail_is_too_broken_to_be_looked_at(raw: bytes) -> None:
     from postlude.catcher.store import _describe
 
@@ -179,8 +189,13 @@ def test_no_mail_is_too_broken_to_be_looked_at(raw: bytes) -> None:
 
 def test_a_hostile_mail_stays_inert_on_every_page(catcher: Catcher) -> None:
     hostile = replace(
-        MESSAGE, subject=f"{EVIL}'{{{{7*7}}}}", text=EVIL, html=f"<p>{EVIL}</p>", campaign_id=EVIL, sender=Address("a@shop.example", EVIL)
-    )  # fmt: skip
+        MESSAGE,
+        subject=f"{EVIL}'{{{{7*7}}}}",
+        text=EVIL,
+        html=f"<p>{EVIL}</p>",
+        campaign_id=EVIL,
+        sender=Address("a@shop.example", EVIL),
+    )
     send(catcher, hostile)
     [mail] = catcher.mails
     pages = ["/", f"/messages/{mail.id}", f"/messages/{mail.id}?view=text", f"/messages/{mail.id}?view=headers"]
@@ -197,7 +212,8 @@ def test_a_hostile_mail_stays_inert_on_every_page(catcher: Catcher) -> None:
     policy = preview.headers["content-security-policy"]
     assert policy.startswith("sandbox ") and "allow-scripts" not in policy and "allow-same-origin" not in policy
     assert "default-src 'none'" in policy and "http:" not in policy
-    assert "img-src data: https: http:" in get(catcher, f"/messages/{mail.id}/html", images=1).headers["content-security-policy"]
+    with_images = get(catcher, f"/messages/{mail.id}/html", images=1)
+    assert "img-src data: https: http:" in with_images.headers["content-security-policy"]
 
 
 def test_one_mail_can_be_read_as_html_text_headers_and_file(catcher: Catcher) -> None:
@@ -214,21 +230,25 @@ def test_one_mail_can_be_read_as_html_text_headers_and_file(catcher: Catcher) ->
     assert "<p>Hello</p>" in answer["html"] and ["X-Campaign", "win_back"] in answer["headers"]
 
 
-@pytest.mark.parametrize("path", ["/messages/x", "/messages/..%2f..%2fetc%2fpasswd/raw", "/api/messages/index.jsonl", "/messages/x/html"])
+@pytest.mark.parametrize(
+    "path", ["/messages/x", "/messages/..%2f..%2fetc%2fpasswd/raw", "/api/messages/index.jsonl", "/messages/x/html"]
+)
 def test_what_is_not_there_is_not_found(catcher: Catcher, path: str) -> None:
     assert get(catcher, path).status_code == 404
 
 
 def test_mails_are_searched_and_paged_newest_first(catcher: Catcher) -> None:
     some = [
-        replace(MESSAGE, message_id=UUID(int=n), subject=f"Number {n:03}", recipient=Address(f"p{n}@customers.example")) for n in range(1, 121)
-    ]  # fmt: skip
+        replace(MESSAGE, message_id=UUID(int=n), subject=f"Number {n:03}", recipient=Address(f"p{n}@customers.example"))
+        for n in range(1, 121)
+    ]
     send(catcher, *some)
     subjects = [re.findall(r">(Number \d+)<", get(catcher, "/", page=page).text) for page in (1, 2, 3)]
     assert [len(found) for found in subjects] == [50, 50, 20]
-    assert sum(subjects, []) == [f"Number {n:03}" for n in range(120, 0, -1)]
+    assert [subject for page in subjects for subject in page] == [f"Number {n:03}" for n in range(120, 0, -1)]
     assert re.findall(r">(Number \d+)<", get(catcher, "/", page=99).text) == subjects[2]
-    assert [row["subject"] for row in get(catcher, "/api/messages", q="NUMBER p77@customers").json()["messages"]] == ["Number 077"]
+    found = get(catcher, "/api/messages", q="NUMBER p77@customers").json()["messages"]
+    assert [row["subject"] for row in found] == ["Number 077"]
     assert get(catcher, "/api/messages", q="win_back", size=7, page=2).json()["messages"][0]["subject"] == "Number 113"
     assert get(catcher, "/api/messages", q=str(UUID(int=5))).json()["total"] == 1
     assert "No mail matches" in get(catcher, "/", q="nobody").text
@@ -247,7 +267,9 @@ def test_a_web_site_elsewhere_cannot_read_the_mail_through_a_name_of_its_own(cat
 # ---------------------------------------------------------------- reporting
 
 
-def test_every_stored_mail_with_a_key_is_reported_as_delivered(catcher: Catcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stored_mail_with_a_key_is_reported_as_delivered(
+    catcher: Catcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from postlude.catcher import pages
 
     monkeypatch.setattr(pages, "_EVENTS", 2)
@@ -271,10 +293,9 @@ def test_every_stored_mail_with_a_key_is_reported_as_delivered(catcher: Catcher,
 def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, setting: str, which: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ports = [0, 0]
-        ports[which] = port
+        smtp_port, http_port = (port, 0) if which == 0 else (0, port)
         with pytest.raises(InputError, match=rf"port {port}.*taken.*{setting}"):
-            Catcher(tmp_path, *ports).start()
+            Catcher(tmp_path, smtp_port, http_port).start()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -111,7 +111,8 @@ def test_what_happened_is_reported_in_one_shape(name: str, tmp_path: Path) -> No
     with receiving(name, tmp_path) as url:
         with module.connect(url) as send:
             send(MESSAGE, RAW, lambda: None)
-            send(replace(MESSAGE, message_id=UUID(int=78)), to_bytes(replace(MESSAGE, message_id=UUID(int=78))), lambda: None)
+            other = replace(MESSAGE, message_id=UUID(int=78))
+            send(other, to_bytes(other), lambda: None)
         found = list(module.events(url, datetime(2020, 1, 1, tzinfo=UTC)))
         assert list(module.events(url, datetime(2999, 1, 1, tzinfo=UTC))) == []
     assert [event["message_id"] for event in found] == ([UUID(int=77), UUID(int=78)] if name == "smtp" else [])

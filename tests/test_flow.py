@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Engine
-from world import World, at, campaign, days
 
 from postlude.errors import GateClosed
 from postlude.message import Outcome
+from world import World, at, campaign, days
 
 
 @pytest.fixture
@@ -51,7 +51,10 @@ def test_the_delay_follows_the_category_of_the_main_item(world: World) -> None:
     ("fact", "reason"),
     [
         ("insert into reviews (order_id, review_key, score, created_at) values (:o, 'r', 5, '2026-03-20')", "reviewed"),
-        ("insert into returns (order_id, return_key, requested_at, closed_at) values (:o, 'r', '2026-03-20', '2026-03-21')", "returned"),
+        (
+            "insert into returns (order_id, return_key, requested_at, closed_at) values (:o, 'r', '2026-03-20', '2026-03-21')",
+            "returned",
+        ),
         ("update orders set cancelled_at = '2026-03-20' where order_id = :o", "order_cancelled"),
     ],
 )
@@ -150,7 +153,7 @@ def test_win_back_refuses_segments_of_another_day(world: World) -> None:
     lapsing(world)
     back = campaign("win_back")
     world.plan(back, "2026-06-01 08:30")
-    from postlude import db, enrolment  # noqa: PLC0415
+    from postlude import db, enrolment
 
     with pytest.raises(GateClosed, match="run the segment stage"), db.transaction(world.engine) as conn:
         enrolment.enrol(conn, back, at("2026-06-08 08:30"), "late")
@@ -204,7 +207,9 @@ def test_nobody_gets_more_marketing_than_the_cap_allows(world: World) -> None:
     ana = lapsing(world)
     back = campaign("win_back")
     world.plan(back, "2026-06-01 08:30")
-    world.do("update messages set due_at = '2026-06-01 09:00', send_at = '2026-06-01 09:00', expires_at = '2026-06-04 09:00'")
+    world.do(
+        "update messages set due_at = '2026-06-01 09:00', send_at = '2026-06-01 09:00', expires_at = '2026-06-04 09:00'"
+    )
     world.deliver(back, now="2026-06-01 09:30", batch=10)
     assert len(world.received(ana)) == 3
     assert [reason for _, state, reason in world.states() if state == "scheduled"] == ["capped"]
@@ -218,7 +223,9 @@ def test_the_holdout_is_enrolled_left_alone_and_always_the_same(world: World) ->
     counts = world.plan(half, "2026-06-01 08:30")
     assert counts["enrolled"] + counts["holdout"] == 40
     assert 5 < counts["holdout"] < 35
-    assert world.one("select count(*) from messages m join enrolments e using (enrolment_id) where arm = 'holdout'") == 0
+    assert (
+        world.one("select count(*) from messages m join enrolments e using (enrolment_id) where arm = 'holdout'") == 0
+    )
 
 
 # ---------------------------------------------------------------- time
@@ -231,9 +238,8 @@ def test_nothing_goes_outside_the_recipients_window_or_on_a_blackout_day(world: 
     world.deliver(back, now="2026-06-01 08:31")  # 04:31 in New York
     assert world.received(ana) == []
     assert world.one("select send_at from messages where step_id = 'miss_you'") == at("2026-06-01 13:00")
-    from world import calendar  # noqa: PLC0415
-
-    from postlude.calendar import Blackout  # noqa: PLC0415
+    from postlude.calendar import Blackout
+    from world import calendar
 
     world.calendar = calendar(blackout_days=(Blackout(date="2026-06-01", why="x"),))
     world.deliver(back, now="2026-06-01 14:00")
@@ -246,11 +252,12 @@ def test_a_pause_holds_and_its_end_sends_only_what_is_still_true(world: World) -
     ana = lapsing(world)
     back = campaign("win_back")
     world.plan(back, "2026-06-01 08:30")
-    from world import calendar  # noqa: PLC0415
+    from postlude.calendar import Pause
+    from world import calendar
 
-    from postlude.calendar import Pause  # noqa: PLC0415
-
-    world.calendar = calendar(pauses=(Pause.model_validate({"campaign": "all", "from": "2026-06-01", "until": "2026-06-07", "why": "x"}),))
+    world.calendar = calendar(
+        pauses=(Pause.model_validate({"campaign": "all", "from": "2026-06-01", "until": "2026-06-07", "why": "x"}),)
+    )
     for day in range(7):
         world.deliver(back, now=at("2026-06-01 09:30") + days(day))
     assert world.received(ana) == []
@@ -269,7 +276,7 @@ def test_what_comes_too_late_is_expired_and_never_sent(world: World) -> None:
 
 
 def test_a_run_over_the_past_writes_history_and_sends_nothing(world: World) -> None:
-    from postlude import db, enrolment  # noqa: PLC0415
+    from postlude import db, enrolment
 
     old, young = world.customer(), world.customer()
     world.order(old, "2026-03-01", delivered="2026-03-02")
@@ -320,14 +327,16 @@ def test_later_evidence_settles_an_unknown_message(world: World) -> None:
     world.post.answer = lambda message: Outcome("ambiguous", reply="timeout")
     world.deliver(back, now="2026-06-01 09:30")
     message = world.post.taken[0][0].message_id
-    world.post.reports = [{"kind": "delivered", "at": "2026-06-01T09:30:05Z", "message_id": str(message), "detail": {"id": "x"}}]
+    world.post.reports = [
+        {"kind": "delivered", "at": "2026-06-01T09:30:05Z", "message_id": str(message), "detail": {"id": "x"}}
+    ]
     assert world.feedback("2026-06-01 09:40")["settled"] == 1
     assert world.feedback("2026-06-01 09:50")["taken"] == 0  # told twice, stored once
     assert world.states()[0][1:] == ("sent", None)
 
 
 def test_a_worker_killed_before_the_dot_loses_nothing_and_after_it_sends_nothing_twice(world: World) -> None:
-    from postlude import outbox  # noqa: PLC0415
+    from postlude import outbox
 
     class Killed(BaseException):
         pass
@@ -357,7 +366,7 @@ def test_a_worker_killed_before_the_dot_loses_nothing_and_after_it_sends_nothing
 
 
 def test_a_worker_that_comes_back_late_sends_nothing_and_settles_nothing(world: World) -> None:
-    from postlude import outbox  # noqa: PLC0415
+    from postlude import outbox
 
     lapsing(world)
     back = campaign("win_back")

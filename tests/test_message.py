@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -51,7 +52,8 @@ scripts = st.one_of(
     st.text("あいうえお日本語のメール　特価ー、。 ab", max_size=120),
     st.text("😀👨‍👩‍👧🇰🇷❤️ é=?utf-8?q? ", max_size=120),
     st.text('abc "\\<>@,;:().=?_\r\n\t', max_size=200),
-    st.sampled_from(["Hi\r\nBcc: x@customers.example", "a\rb\nc", "x\x00y", "a\u2028b", "a\ud800b", "\u202eevil", "=?utf-8?b?aGk=?="]),
+    st.sampled_from(["Hi\r\nBcc: x@customers.example", "a\rb\nc", "x\x00y", "a\u2028b"]),
+    st.sampled_from(["a\ud800b", "\u202eevil", "=?utf-8?b?aGk=?="]),
 )
 
 
@@ -72,7 +74,8 @@ def plain(raw: bytes, name: str) -> str:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])), min_size=1, max_size=4))
 def _ids_agree(conn: Connection, parts: list[str]) -> None:
-    assert conn.scalar(text("select postlude.uuid_of(variadic cast(:parts as text[]))"), {"parts": parts}) == uuid_of(*parts)
+    made = conn.scalar(text("select postlude.uuid_of(variadic cast(:parts as text[]))"), {"parts": parts})
+    assert made == uuid_of(*parts)
 
 
 def test_python_and_database_give_the_same_id_for_the_same_fact(conn: Connection) -> None:
@@ -88,10 +91,10 @@ def test_python_and_database_give_the_same_id_for_the_same_fact(conn: Connection
 
 
 @settings(max_examples=400, deadline=None)
-@given(subject=scripts, name=scripts, text_part=scripts, html=scripts)
-def test_any_text_comes_out_of_a_standard_parser_as_it_went_in(subject: str, name: str, text_part: str, html: str) -> None:
+@given(subject=scripts, name=scripts, words=scripts, html=scripts)
+def test_any_text_comes_out_of_a_standard_parser_as_it_went_in(subject: str, name: str, words: str, html: str) -> None:
     message = replace(
-        MESSAGE, subject=f"s{subject}", text=f"t{text_part}", html=f"<p>{html}", sender=Address("news@shop.example", name)
+        MESSAGE, subject=f"s{subject}", text=f"t{words}", html=f"<p>{html}", sender=Address("news@shop.example", name)
     )
     raw = to_bytes(message)
     found = parsed(raw)
@@ -99,7 +102,8 @@ def test_any_text_comes_out_of_a_standard_parser_as_it_went_in(subject: str, nam
     assert plain(raw, "Subject") == clean(f"s{subject}")
     assert [a.addr_spec for a in found["From"].addresses] == ["news@shop.example"]
     [(shown, address)] = getaddresses([email.message_from_bytes(raw)["From"].replace("\r\n", "")])
-    assert (str(make_header(decode_header(shown))) if "=?" in shown else shown, address) == (clean(name), "news@shop.example")
+    shown = str(make_header(decode_header(shown))) if "=?" in shown else shown
+    assert (shown, address) == (clean(name), "news@shop.example")
     head, _, rest = raw.partition(b"\r\n\r\n")
     assert all(len(line) <= 78 for line in head.split(b"\r\n"))
     assert raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n")
@@ -108,9 +112,10 @@ def test_any_text_comes_out_of_a_standard_parser_as_it_went_in(subject: str, nam
     for word in head.split():
         assert len(word) <= 75 or not word.startswith(b"=?")
     first, second = found.iter_parts()
-    bodies = [part.get_payload(decode=True).decode() for part in (first, second)]
-    wanted = [part.replace("\ud800", "?").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n") for part in (message.text, message.html)]
-    assert bodies == wanted
+    bodies = [bytes(part.get_payload(decode=True)).decode() for part in (first, second)]
+    assert bodies == [
+        re.sub(r"\r\n|\r|\n", "\r\n", part.replace("\ud800", "?")) for part in (message.text, message.html)
+    ]
     assert (first.get_content_type(), second.get_content_type()) == ("text/plain", "text/html")
 
 
@@ -124,7 +129,9 @@ def test_cleaning_is_done_once_and_leaves_one_printable_line(value: str) -> None
     assert "  " not in done
 
 
-@pytest.mark.parametrize("evil", ["\r\nBcc: a@b.example", "\nBcc: a@b.example", "\r\n\r\n<script>", "\x0bBcc: x", "\u2028Bcc: x", "\x85Bcc: x"])
+@pytest.mark.parametrize(
+    "evil", ["\r\nBcc: x", "\nBcc: x", "\r\n\r\n<script>", "\x0bBcc: x", "\u2028Bcc: x", "\x85Bcc: x"]
+)
 @pytest.mark.parametrize("place", ["subject", "sender", "recipient", "campaign_id", "list_id", "feedback_id"])
 def test_a_line_end_in_the_data_makes_no_header(place: str, evil: str) -> None:
     value: Any = Address("kim@customers.example", f"Kim{evil}") if place in ("sender", "recipient") else f"win{evil}"
@@ -219,15 +226,16 @@ def test_the_same_message_gives_the_same_bytes_in_every_process() -> None:
 
 HOSTILE = [
     "", "@", "a", "a@", "@customers.example", "a b@customers.example", "a@b c.example", "a@customers.example\r\n",
-    "a@customers.example\nBcc: x", "a\r@customers.example", "<a@customers.example>", "a@customers.example>", "a<b@c.example",
-    "a@@customers.example", "a@b@customers.example", "a,b@customers.example", "a;b@customers.example", "a:b@customers.example",
-    "a\x00@customers.example", "a@customers.example\x00", "a\t@customers.example", " a@customers.example", "a@customers.example ",
-    "a@localhost", "a@127.0.0.1", "a@[127.0.0.1]", "a@customers..example", "a@.example", "a@customers.example.", "a@-x.example",
-    "a@x-.example", "a@exa_mple.example", "a" * 65 + "@customers.example", "a@" + "x" * 64 + ".example",
-    "a@" + ".".join(["x" * 60] * 5) + ".example", 'a"b@customers.example', '"a b"@customers.example', "a\\b@customers.example",
-    "a\u2028b@customers.example", "a\u202eb@customers.example", "a\u00a0b@customers.example", "a(b)@customers.example",
-    "Kim <kim@customers.example>", "a@exam\uff20ple.example", "a@\u2028.example", "한@" + "국" * 64 + ".example",
-    "a\u200b@customers.example", "a\ufeff@customers.example",
+    "a@customers.example\nBcc: x", "a\r@customers.example", "<a@customers.example>", "a@customers.example>",
+    "a<b@c.example", "a@@customers.example", "a@b@customers.example", "a,b@customers.example",
+    "a;b@customers.example", "a:b@customers.example", "a\x00@customers.example", "a@customers.example\x00",
+    "a\t@customers.example", " a@customers.example", "a@customers.example ", "a@localhost", "a@127.0.0.1",
+    "a@[127.0.0.1]", "a@customers..example", "a@.example", "a@customers.example.", "a@-x.example", "a@x-.example",
+    "a@exa_mple.example", "a" * 65 + "@customers.example", "a@" + "x" * 64 + ".example",
+    "a@" + ".".join(["x" * 60] * 5) + ".example", 'a"b@customers.example', '"a b"@customers.example',
+    "a\\b@customers.example", "a\u2028b@customers.example", "a\u202eb@customers.example",
+    "a\u00a0b@customers.example", "a(b)@customers.example", "Kim <kim@customers.example>", "a@exam\uff20ple.example",
+    "a@\u2028.example", "한@" + "국" * 64 + ".example", "a\u200b@customers.example", "a\ufeff@customers.example",
 ]  # fmt: skip
 
 
@@ -280,7 +288,10 @@ def test_only_the_recipients_own_refusal_can_suppress() -> None:
 
 
 def test_a_stored_reply_holds_no_address() -> None:
-    said = "550 5.1.1 <kim.lee@customers.example>: user kim.lee unknown; also \"x\"@b.example,\r\n SRS0=a=b=kim@c.example " + "x" * 300
+    said = (
+        '550 5.1.1 <kim.lee@customers.example>: user kim.lee unknown; also "x"@b.example,\r\n SRS0=a=b=kim@c.example '
+    )
+    said += "x" * 300
     kept = sanitise(said, "kim.lee@customers.example")
     assert "kim" not in kept and "@" not in kept and len(kept) <= 200
     assert kept.startswith("550 5.1.1 <address>: user <address> unknown")

@@ -33,7 +33,7 @@ def figures(conn: Connection, sql: str, **params: Any) -> dict[str, Any]:
 
 
 def tally(conn: Connection, sql: str) -> dict[str, int]:
-    return {key: count for key, count in conn.execute(text(sql))}  # noqa: C416
+    return {key: count for key, count in conn.execute(text(sql))}
 
 
 def per_day(conn: Connection, sql: str, days: dict[str, int]) -> dict[str, int]:
@@ -118,13 +118,13 @@ def test_uci_quality_counts_are_those_of_the_reference(uci_engine: Engine, uci: 
     assert spanning == expected["invoices_spanning_more_than_one_InvoiceDate"]
 
 
-def test_uci_known_quirks_load_whole_and_in_well_under_a_minute(
+def test_uci_known_quirks_load_whole_and_without_anything_quadratic(
     uci_loaded: tuple[URL, dict[str, int], float], uci_engine: Engine
 ) -> None:
     _, counts, seconds = uci_loaded
     assert counts["rows_read"] == counts["order_lines"] == 525_461
     assert counts["rows_quarantined"] == 0
-    assert seconds < 60
+    assert seconds < 120  # about 15 on two idle cores; a guard, not a benchmark
     with uci_engine.connect() as conn:
         assert conn.scalar(text("select complete_until from sources")) == datetime.fromisoformat(
             "2010-12-09 20:01:00+00:00"

@@ -1,4 +1,4 @@
-"""Templates: what marketers may write, what they are told when it is wrong, and that no person's data can break a mail."""
+"""Templates: what marketers may write, what they are told when it is wrong, and that no data can break a mail."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SHIPPED = [
     "win_back/miss_you",
     "win_back/whats_new",
 ]
+START = sources.Origin("m", 1)
 MAIL = "<mjml><mj-body>\n{}\n</mj-body></mjml>"
 COLUMN = "<mj-section><mj-column>\n{}\n</mj-column></mj-section>"
 
@@ -129,7 +130,9 @@ def test_a_person_without_a_first_name_is_greeted_without_a_gap() -> None:
         assert render(name, samples(name)["ana"]).text.startswith("Hi Ana,\n")
 
 
-@pytest.mark.parametrize("name", ["http://evil.example", "www.evil.example", "a@customers.example", "X" * 41, "{{7*7}}", "Call 0800555"])
+@pytest.mark.parametrize(
+    "name", ["http://evil.example", "www.evil.example", "a@customers.example", "X" * 41, "{{7*7}}", "Call 0800555"]
+)
 def test_what_is_no_name_is_not_greeted_with(name: str) -> None:
     context = samples()["ana"] | {"customer": {"first_name": name, "locale": "en", "country": "GB"}}
     mail = render("win_back/miss_you", context)
@@ -157,7 +160,10 @@ def test_the_first_win_back_mail_holds_no_discount_and_the_third_does() -> None:
 
 
 def test_a_coupon_mail_without_a_coupon_skips_that_person() -> None:
-    with pytest.raises(RenderError, match=r"a value is missing \(.*win_back/coupon\.subject\.j2:1: \{\{ coupon\.percent\|percent \}\}\)"):
+    with pytest.raises(
+        RenderError,
+        match=r"a value is missing \(.*win_back/coupon\.subject\.j2:1: \{\{ coupon\.percent\|percent \}\}\)",
+    ):
         render("win_back/coupon", samples()["ana"] | {"coupon": None})
 
 
@@ -178,7 +184,9 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 
 def test_loops_survive_inside_tables_between_sections_and_between_columns(shelf: Shelf) -> None:
-    rows = "<mj-table>{% for i in items %}<tr>{% if i.url %}<td>{{ i.name }}</td>{% endif %}</tr>{% endfor %}</mj-table>"
+    rows = (
+        "<mj-table>{% for i in items %}<tr>{% if i.url %}<td>{{ i.name }}</td>{% endif %}</tr>{% endfor %}</mj-table>"
+    )
     shelf.write(
         "t/m.mjml.j2",
         MAIL.format(
@@ -221,17 +229,31 @@ def test_a_tag_that_mjml_would_lose_is_named_instead_of_vanishing(shelf: Shelf) 
 
 
 def test_a_tag_that_mjml_repeats_or_moves_is_a_fault() -> None:
-    tags = [sources.Piece(text, sources.Origin("m", n + 1, text), True) for n, text in enumerate(("{% if a %}", "{% endif %}"))]
-    assert [p.text for p in sources._tags_back("<p>qzj0zqxqzj1zq</p>", tags)] == ["<p>", "{% if a %}", "x", "{% endif %}", "</p>"]
+    tags = [
+        sources.Piece(text, sources.Origin("m", n + 1, text), True)
+        for n, text in enumerate(("{% if a %}", "{% endif %}"))
+    ]
+    assert [p.text for p in sources._tags_back("<p>qzj0zqxqzj1zq</p>", tags, START)] == [
+        "<p>",
+        "{% if a %}",
+        "x",
+        "{% endif %}",
+        "</p>",
+    ]
     for compiled in ("qzj1zq qzj0zq", "qzj0zq qzj1zq qzj1zq", "qzj0zq qzj0zq qzj1zq"):
         with pytest.raises(TemplateFault, match="moves or repeats"):
-            list(sources._tags_back(compiled, tags))
+            list(sources._tags_back(compiled, tags, START))
 
 
 def test_a_layout_holds_the_frame_and_the_page_fills_its_blocks(shelf: Shelf) -> None:
-    shelf.write("_base/mail.mjml.j2", MAIL.format(COLUMN.format("{% block card %}<mj-text>default</mj-text>{% endblock %}")))
+    shelf.write(
+        "_base/mail.mjml.j2", MAIL.format(COLUMN.format("{% block card %}<mj-text>default</mj-text>{% endblock %}"))
+    )
     shelf.mail()
-    shelf.write("t/m.mjml.j2", '{# a note #}\n{% extends "_base/mail.mjml.j2" %}\n{% block card %}<mj-text>mine</mj-text>{% endblock %}')
+    shelf.write(
+        "t/m.mjml.j2",
+        '{# a note #}\n{% extends "_base/mail.mjml.j2" %}\n{% block card %}<mj-text>mine</mj-text>{% endblock %}',
+    )
     html = shelf.render().html
     assert "mine" in html
     assert "default" not in html
@@ -240,7 +262,10 @@ def test_a_layout_holds_the_frame_and_the_page_fills_its_blocks(shelf: Shelf) ->
 
 
 def test_text_keeps_its_line_breaks_and_tags_alone_on_a_line_leave_none(shelf: Shelf) -> None:
-    shelf.mail(text="{% if why %}Hi {{ why }},{% else %}Hi,{% endif %}\n\n{% if why %}\n  one\n{% endif %}\n{# note #}\ntwo\n\n\n\nthree")
+    shelf.mail(
+        text="{% if why %}Hi {{ why }},{% else %}Hi,{% endif %}\n\n"
+        "{% if why %}\n  one\n{% endif %}\n{# note #}\ntwo\n\n\n\nthree"
+    )
     assert shelf.render(why="Ana").text == "Hi Ana,\n\n  one\ntwo\n\nthree\n"
     assert shelf.render(why="").text == "Hi,\n\ntwo\n\nthree\n"
 
@@ -286,7 +311,10 @@ def test_a_language_with_only_some_of_its_files_is_a_fault(shelf: Shelf) -> None
     ("body", "expected"),
     [
         ("<mj-txt>a</mj-txt>", '3: <mj-txt> is no tag that is used here; did you mean "mj-text"?'),
-        ("\n<mj-text colour='red'>a</mj-text>", '4: colour: <mj-text> has no attribute of this name; did you mean "color"?'),
+        (
+            "\n<mj-text colour='red'>a</mj-text>",
+            '4: colour: <mj-text> has no attribute of this name; did you mean "color"?',
+        ),
         ("<mj-text>a", "</mj-column> closes what was not opened: <mj-text> of line 3 is still open"),
         ("<mj-text><script>alert(1)</script></mj-text>", "3: <script> does not belong into a mail"),
         ("<mj-text>a < b</mj-text>", "3: this is no tag that can be read"),
@@ -296,8 +324,14 @@ def test_a_language_with_only_some_of_its_files_is_a_fault(shelf: Shelf) -> None
         ("<mj-text>{% if why %}a</mj-text>", "unexpected end of template"),
         ("<mj-text>\n{% endif %}</mj-text>", "4: {% endif %}: encountered unknown tag 'endif'"),
         ("<mj-text>{{ why|nosuch }}</mj-text>", "3: {{ why|nosuch }}: no filter named 'nosuch'"),
-        ("<mj-text>\n\n{{ customer.fist_name }}</mj-text>", '5: customer.fist_name: no mail has this variable; did you mean "first_name"?'),
-        ("<mj-text>{{ custmer.first_name }}</mj-text>", '3: custmer: no mail has this variable; did you mean "customer"?'),
+        (
+            "<mj-text>\n\n{{ customer.fist_name }}</mj-text>",
+            '5: customer.fist_name: no mail has this variable; did you mean "first_name"?',
+        ),
+        (
+            "<mj-text>{{ custmer.first_name }}</mj-text>",
+            '3: custmer: no mail has this variable; did you mean "customer"?',
+        ),
         (
             "<mj-text>{% for i in items %}\n{{ i.nane }}{% endfor %}</mj-text>",
             '4: items[].nane: no mail has this variable; did you mean "name"?',
@@ -306,12 +340,18 @@ def test_a_language_with_only_some_of_its_files_is_a_fault(shelf: Shelf) -> None
         ('<mj-text><a href="{{ item.url }}">a</a></mj-text>', "3: href: write one variable with the filter url"),
         ('<mj-text><a href="{{ item.url if why else item.url|url }}">a</a></mj-text>', "3: href: write one variable"),
         ('<mj-text><a href="javascript:{{ item.url|url }}">a</a></mj-text>', "3: href: write one variable"),
-        ('<mj-button href="javascript:alert(1)">a</mj-button>', '3: href: "javascript:alert(1)" must start with https://'),
+        (
+            '<mj-button href="javascript:alert(1)">a</mj-button>',
+            '3: href: "javascript:alert(1)" must start with https://',
+        ),
         ('<mj-text><p style="color: {{ why }}">a</p></mj-text>', "3: style: no variables here"),
         ('<mj-text><p onclick="{{ why }}">a</p></mj-text>', "3: onclick: no variables here"),
         ("<mj-text><p {% if why %}>a</p></mj-text>", "3: a Jinja tag stands inside <p>"),
         ("<mj-text>{{ why|safe }}</mj-text>", "no filter named 'safe'"),
-        ("<mj-text>{% autoescape false %}{{ why }}{% endautoescape %}</mj-text>", "is not used in templates"),
+        (
+            "<mj-text>{% autoescape false %}{{ why }}{% endautoescape %}</mj-text>",
+            "3: {% autoescape false %}: this is not used in templates",
+        ),
         ("<mj-text>{% raw %}{{ why }}{% endraw %}</mj-text>", "3: {% raw %} is not used like this here"),
         ('<mj-text>{% import "x" as y %}</mj-text>', "3: {% import %} is not used like this here"),
         ('{% include "_base/nosuch.mjml.j2" %}', "3: there is no file"),
@@ -356,7 +396,10 @@ def test_a_subject_file_without_a_preheader_is_a_fault(shelf: Shelf) -> None:
 
 def test_every_documented_variable_can_be_used_and_the_samples_fill_it(shelf: Shelf) -> None:
     plain = [path for path in CONTEXT if "[]" not in path and "*" not in path and path not in ("subject", "preheader")]
-    shelf.mail(text="\n".join(f"{path}={{{{ {path} }}}}" for path in plain) + "\n{{ links.score['3'] }} {{ items[0].sku|default('') }}")
+    shelf.mail(
+        text="\n".join(f"{path}={{{{ {path} }}}}" for path in plain)
+        + "\n{{ links.score['3'] }} {{ items[0].sku|default('') }}"
+    )
     assert shelf.faults() == []
 
 
@@ -422,7 +465,8 @@ BOMBS = [
     "{{ why.ljust(1000000000) }}",
     "{{ range(100000000)|list|length }}",
     "{{ lipsum(n=100000) }}",
-    "{% for a in range(99) %}{% for b in range(99) %}{% for c in range(99) %}{% for d in range(99) %}x" + "{% endfor %}" * 4,
+    "{% for a in range(99) %}{% for b in range(99) %}{% for c in range(99) %}{% for d in range(99) %}x"
+    + "{% endfor %}" * 4,
     "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
     "{% set a = 'xxxxxxxx' %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}",
     "{% set a %}xx{% endset %}" + "{% set a %}{{ a }}{{ a }}{% endset %}" * 40,
@@ -482,8 +526,12 @@ def test_the_reason_of_a_refusal_holds_nothing_about_the_person(shelf: Shelf) ->
 
 
 @pytest.mark.parametrize(
-    "link", ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "//evil.example", "https://a b", 'https://a"b', "", None, 5,
-             "https:evil", "https://x\\y", "vbscript:x", "mailto:", "https://" + "a" * 3000, "java\nscript:alert(1)"],
+    "link",
+    [
+        "javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\nscript:alert(1)", "vbscript:x", "data:text/html,x",
+        "//evil.example", "https:evil", "https://a b", 'https://a"b', "https://x\\y", "https://" + "a" * 3000,
+        "mailto:", "", None, 5,
+    ],
 )  # fmt: skip
 def test_only_web_and_mail_addresses_become_links(shelf: Shelf, link: Any) -> None:
     shelf.mail('<mj-text><a href="{{ item.url|url }}">a</a></mj-text>')
@@ -504,7 +552,7 @@ def test_a_mail_too_big_for_gmail_is_refused_for_that_person(shelf: Shelf) -> No
 def test_a_theme_with_mistakes_tells_all_of_them_with_lines(tmp_path: Path) -> None:
     text = (rendering.settings().include / "theme.yml").read_text()
     path = tmp_path / "theme.yml"
-    path.write_text(text.replace('accent: "#1f6b4a"', 'accent: green').replace("privacy_url:", "privcy_url:"))
+    path.write_text(text.replace('accent: "#1f6b4a"', "accent: green").replace("privacy_url:", "privcy_url:"))
     with pytest.raises(InputError) as error:
         rendering.load_theme(path)
     assert {fault.key for fault in error.value.faults} == {"colours.accent", "shop.privcy_url", "shop.privacy_url"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from postlude import stack
 from postlude.errors import InputError, Unavailable
@@ -382,6 +385,17 @@ def test_your_own_tuning_stays_but_the_wiring_is_ours(home: Path, monkeypatch: p
     assert env["AIRFLOW_CONN_POSTLUDE_DB"] == env["POSTLUDE_DB_URL"] == "postgresql://shop:secret@db.example:5433/shop"
     assert env["NO_PROXY"] == "shop.example,127.0.0.1,localhost"
     assert {env[name] for name in ("AIRFLOW__API__HOST",)} == {"127.0.0.1"}
+
+
+def test_every_airflow_variable_is_an_option_of_airflow(home: Path) -> None:
+    airflow = importlib.util.find_spec("airflow")
+    assert airflow is not None and airflow.submodule_search_locations
+    options = yaml.safe_load((Path(airflow.submodule_search_locations[0]) / "config_templates" / "config.yml").read_text())
+    at = Installation(config(home, db_url="postgresql://u:p@localhost/shop"))
+    names = [re.fullmatch(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+)", name) for name in at.environment(at.database())]
+    given = {(match[1].lower(), match[2].lower()) for match in names if match}
+    assert len(given) > 15
+    assert [f"[{section}] {option}" for section, option in given if option not in options[section]["options"]] == []
 
 
 def test_stopping_the_server_leaves_a_stranger_with_its_old_pid_alone(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("zone", "wall", "instant"), CHANGES)
-def test_a_gap_moves_forward_and_a_double_hour_is_taken_once(conn: Connection, zone: str, wall: str, instant: str) -> None:
+def test_a_gap_moves_forward_and_a_double_hour_is_taken_once(
+    conn: Connection, zone: str, wall: str, instant: str
+) -> None:
     expected = datetime.fromisoformat(instant).replace(tzinfo=UTC)
     assert local_instant(datetime.fromisoformat(wall), zone) == expected
     assert conn.scalar(text("select local_instant(cast(:w as timestamp), :z)"), {"w": wall, "z": zone}) == expected
@@ -38,7 +40,9 @@ def test_a_gap_moves_forward_and_a_double_hour_is_taken_once(conn: Connection, z
     wall=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(lambda d: d.replace(second=0, microsecond=0)),
     near_change=st.booleans(),
 )
-def test_sql_and_python_agree_on_every_wall_time(conn: Connection, zone: str, wall: datetime, near_change: bool) -> None:
+def test_sql_and_python_agree_on_every_wall_time(
+    conn: Connection, zone: str, wall: datetime, near_change: bool
+) -> None:
     if near_change:  # most changes happen on Sundays before four
         wall = (wall - timedelta(days=(wall.weekday() + 1) % 7)).replace(hour=wall.hour % 4)
     assert conn.scalar(text("select local_instant(:w, :z)"), {"w": wall, "z": zone}) == local_instant(wall, zone)
@@ -61,7 +65,9 @@ def test_the_next_opening_lies_in_the_window_and_none_was_earlier(
     closes = min(opens + length, 23)
     closed_days = [start.astimezone(ZoneInfo(zone)).date()] if blackout else []
     found = conn.scalar(
-        text("select next_opening(:at, :z, make_time(:o, 0, 0), make_time(:c, 0, 0), cast(:d as int[]), cast(:b as date[]))"),
+        text(
+            "select next_opening(:at, :z, make_time(:o, 0, 0), make_time(:c, 0, 0), cast(:d as int[]), cast(:b as date[]))"
+        ),
         {"at": start, "z": zone, "o": opens, "c": closes, "d": sorted(weekdays), "b": closed_days},
     )
 
@@ -77,7 +83,10 @@ def test_the_next_opening_lies_in_the_window_and_none_was_earlier(
         probe += timedelta(minutes=30)
 
 
-@pytest.mark.parametrize(("words", "meant"), [("5 days", timedelta(days=5)), ("36 hours", timedelta(hours=36)), ("1 week", timedelta(weeks=1))])
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("5 days", timedelta(days=5)), ("36 hours", timedelta(hours=36)), ("1 week", timedelta(weeks=1))],
+)
 def test_durations_are_read_as_people_write_them_and_written_back(words: str, meant: timedelta) -> None:
     assert parse_duration(words) == meant
     assert parse_duration(in_words(meant)) == meant

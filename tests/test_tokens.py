@@ -58,7 +58,17 @@ def test_no_changed_token_is_accepted() -> None:
         for place in chance.sample(range(len(token)), chance.choice((1, 1, 1, 2))):
             letters[place] = chance.choice(alphabet)
         changed.add("".join(letters))
-    changed |= {token + "=", token[:-1], token + "A", token + ".", " " + token, "", "...", token.replace("1.", "2.", 1), "é" * 9}
+    changed |= {
+        token + "=",
+        token[:-1],
+        token + "A",
+        token + ".",
+        " " + token,
+        "",
+        "...",
+        token.replace("1.", "2.", 1),
+        "é" * 9,
+    }
     changed.discard(token)
     accepted = []
     for attempt in changed:
@@ -111,7 +121,9 @@ def test_many_processes_that_start_at_once_agree_on_one_new_secret(tmp_path: Pat
     program = "from postlude.tokens import sign; print(sign('unsubscribe', 'm1'))"
 
     def run(_: int) -> str:
-        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+        ).stdout
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         signed = set(pool.map(run, range(6)))

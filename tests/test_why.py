@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from test_flow import lapsing
-from world import World, at, campaign
 
 from postlude import db, report, why
 from postlude.errors import InputError
 from postlude.settings import settings
+from test_flow import lapsing
+from world import World, at, campaign
 
 ROOT = Path(__file__).resolve().parents[1]
 STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown"}
@@ -62,7 +62,9 @@ def test_why_shows_a_stale_feed_a_closed_window_and_an_order(world: World) -> No
     world.do("insert into returns (order_id, return_key, requested_at) values (:o, 'r', '2026-06-01 12:50')", o=order)
     told = trace(world, ana, "feedback_30d", "2026-06-01 13:00")
     assert told["nothing open"] == ("no", "return_open")
-    assert any(predicate.endswith("still open for it") and verdict == ("no", "returned") for predicate, verdict in told.items())
+    assert any(
+        predicate.endswith("still open for it") and verdict == ("no", "returned") for predicate, verdict in told.items()
+    )
 
 
 def test_why_finds_people_by_their_address_and_never_prints_it(world: World) -> None:
@@ -80,7 +82,11 @@ def test_why_finds_people_by_their_address_and_never_prints_it(world: World) -> 
 
 def test_every_reason_the_sql_can_give_is_documented() -> None:
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "reasons.md").read_text()))
-    files = [settings().sql / "schema" / "functions.sql", *settings().sql.glob("3[1-5]_*.sql"), *settings().sql.glob("4*_*.sql")]
+    files = [
+        settings().sql / "schema" / "functions.sql",
+        *settings().sql.glob("3[1-5]_*.sql"),
+        *settings().sql.glob("4*_*.sql"),
+    ]
     given = {word for file in files for word in re.findall(r"(?:then|else) '([a-z_]+)'", file.read_text())}
     assert len(given) > 20
     assert given - STATES - NO_REASONS - documented == set()
@@ -115,7 +121,9 @@ def test_the_report_shows_counts_and_reasons_and_nobodys_data(world: World, tmp_
         ((5, 56, 0, 29), (0.0893, -0.0381, 0.1926)),
     ],
 )
-def test_the_interval_of_a_difference_of_rates_is_newcombes(counts: tuple[int, int, int, int], expected: tuple[float, float, float]) -> None:
+def test_the_interval_of_a_difference_of_rates_is_newcombes(
+    counts: tuple[int, int, int, int], expected: tuple[float, float, float]
+) -> None:
     assert report.newcombe(*counts) == pytest.approx(expected, abs=5e-5)
 
 

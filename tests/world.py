@@ -117,7 +117,13 @@ class World:
             "counted_amount) values ('shop', :key, :c, 'EUR', :at, :cancelled, :at, :at, :amount) returning order_id",
             key=f"o{next(self._number)}", c=customer, at=at(placed), amount=amount, cancelled=at(cancelled) if cancelled else None,
         )  # fmt: skip
-        self.do("insert into order_lines values (:o, '1', :sku, 'x', 1, :amount, :at)", o=order, sku=sku, amount=amount, at=at(placed))
+        self.do(
+            "insert into order_lines values (:o, '1', :sku, 'x', 1, :amount, :at)",
+            o=order,
+            sku=sku,
+            amount=amount,
+            at=at(placed),
+        )
         if delivered:
             self.do("insert into shipments (order_id, shipment_key, shipped_at, delivered_at) values (:o, '1', :at, :delivered)",
                     o=order, at=at(placed), delivered=at(delivered))  # fmt: skip
@@ -141,7 +147,9 @@ class World:
                 counts |= enrolment.release(conn, planned)
         return counts
 
-    def deliver(self, *campaigns: Campaign, now: str | datetime, fresh: bool = True, worker: str = "w1", **more: Any) -> dict[str, int]:
+    def deliver(
+        self, *campaigns: Campaign, now: str | datetime, fresh: bool = True, worker: str = "w1", **more: Any
+    ) -> dict[str, int]:
         moment = at(now) if isinstance(now, str) else now
         if fresh:
             self.feed_complete_until(moment)
@@ -169,7 +177,10 @@ class World:
 
     def received(self, customer: int) -> list[str]:
         """Steps whose mail the customer got, in order."""
-        mine = {row[0]: row[1] for row in self.do("select message_id, step_id from messages where customer_id = :c", c=customer)}
+        mine = {
+            row[0]: row[1]
+            for row in self.do("select message_id, step_id from messages where customer_id = :c", c=customer)
+        }
         return [mine[message.message_id] for message, _ in self.post.taken if message.message_id in mine]
 
 

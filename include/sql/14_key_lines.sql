@@ -1,6 +1,6 @@
 -- key_lines: the delivered lines with their order and their key, without lines of older versions of an order.
 --
--- reads   staging_order_lines, chosen_orders, orders
+-- reads   staging_order_lines, staging_files, chosen_orders, orders
 -- writes  keyed_lines (temporary)
 -- params  source text
 -- re-run  after keyed_lines was dropped
@@ -25,11 +25,13 @@ with delivered as (
     from staging_order_lines as s
     inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
     left join chosen_orders as c on c.source_order_id = s.source_order_id
+    left join staging_files as told on told.number = s._file
+    left join staging_files as chosen on chosen.number = c.chosen_file
     where
         cardinality(s.problems) = 0
         and c.verdict is distinct from 'older'
-        -- of several versions in one delivery only the newest speaks
-        and (c.version is null or s._file is null or c.chosen_file is null or s._file = c.chosen_file)
+        -- where orders and lines come in the same files, only the file of the newest version speaks
+        and (c.version is null or told.entity is distinct from chosen.entity or s._file = c.chosen_file)
 ),
 
 numbered as (

@@ -15,7 +15,7 @@ select
     s.source_id,
     s.shop,
     s.currency,
-    c.email,
+    btrim(c.email) as email,
     coalesce(c.first_name, '') as first_name,
     coalesce(c.last_name, '') as last_name,
     coalesce(c.locale, s.locale) as locale,

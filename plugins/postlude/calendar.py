@@ -14,7 +14,8 @@ from postlude import yamlfile
 from postlude.timing import WallTime
 from postlude.yamlfile import Strict
 
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def _day(value: Any) -> dt.date:
@@ -29,12 +30,14 @@ class Window(Strict):
 
     opens: WallTime
     closes: WallTime
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = WEEKDAYS
+    days: tuple[Weekday, ...] = WEEKDAYS
 
     @model_validator(mode="after")
     def _possible(self) -> Window:
         if self.opens >= self.closes:
-            raise ValueError(f"the window opens at {self.opens:%H:%M} and closes at {self.closes:%H:%M}; it must open first")
+            raise ValueError(
+                f"the window opens at {self.opens:%H:%M} and closes at {self.closes:%H:%M}; it must open first"
+            )
         if not self.days:
             raise ValueError("the window has no day; name at least one of mon ... sun")
         return self
@@ -76,6 +79,10 @@ class Calendar(Strict):
 
     def window_of(self, campaign_id: str) -> Window:
         return self.windows.get(campaign_id, self.window)
+
+    def weekday_numbers(self, campaign_id: str) -> list[int]:
+        """ISO weekday numbers (Monday is 1) of a campaign's window."""
+        return [WEEKDAYS.index(day) + 1 for day in self.window_of(campaign_id).days]
 
     def paused(self, campaign_id: str, kind: str, now: dt.datetime) -> Pause | None:
         """The pause that holds `campaign_id` at `now`, if any. Transactional mail stops only when named itself."""

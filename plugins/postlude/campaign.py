@@ -34,7 +34,8 @@ class Trigger(Strict):
     )
     max_age: Duration = Field(description="an event older than this enrols nobody: no old news")
     once_per: Literal["order", "episode", "customer"] = Field(
-        "order", description="order: each order once; episode: each stay in the segment once; customer: once in a lifetime"
+        "order",
+        description="order: each order once; episode: each stay in the segment once; customer: once in a lifetime",
     )
 
     @model_validator(mode="after")
@@ -52,7 +53,9 @@ class Audience(Strict):
     """Who may be enrolled: the candidates, minus other segments, minus a control group that is left alone."""
 
     exclude: tuple[Slug, ...] = Field((), description="segments whose members are not enrolled")
-    holdout: float = Field(0.0, ge=0, le=0.5, description="share of customers left alone to measure the effect, 0 to 0.5")
+    holdout: float = Field(
+        0.0, ge=0, le=0.5, description="share of customers left alone to measure the effect, 0 to 0.5"
+    )
 
 
 class Coupon(Strict):
@@ -72,7 +75,9 @@ class Step(Strict):
     on_day_by_category: dict[str, Annotated[int, Field(ge=0, le=730)]] = Field(
         {}, description="days by product category of the order's main item, where they differ from on_day"
     )
-    after: Duration | None = Field(None, description="exact time after the anchor event, e.g. 36 hours, instead of on_day")
+    after: Duration | None = Field(
+        None, description="exact time after the anchor event, e.g. 36 hours, instead of on_day"
+    )
     at: WallTime | None = Field(None, description="local time of day with on_day; default: when the send window opens")
     expires_after: Duration = Field(description="not sent later than this after it was due")
     coupon: Coupon | None = None
@@ -108,12 +113,19 @@ class Campaign(Strict):
     trigger: Trigger
     audience: Audience = Audience()  # type: ignore[call-arg]
     goal: ExitRule | None = Field(None, description="the exit that counts as success")
-    exit_on: tuple[ExitRule, ...] = Field((), description="facts that end the passage, checked at planning and at hand-over")
-    stop_while: tuple[StopRule, ...] = Field(("return_open", "ticket_open"), description="while this is so, nothing is sent")
-    needs_fresh_orders: bool | None = Field(
-        None, description="wait while the order feed is stale; default: derived from the rules (yes when one rests on absence)"
+    exit_on: tuple[ExitRule, ...] = Field(
+        (), description="facts that end the passage, checked at planning and at hand-over"
     )
-    at_most_every: Duration | None = Field(None, description="no second message of this campaign to a customer within this time")
+    stop_while: tuple[StopRule, ...] = Field(
+        ("return_open", "ticket_open"), description="while this is so, nothing is sent"
+    )
+    needs_fresh_orders: bool | None = Field(
+        None,
+        description="wait while the order feed is stale; default: derived from the rules (yes when one rests on absence)",
+    )
+    at_most_every: Duration | None = Field(
+        None, description="no second message of this campaign to a customer within this time"
+    )
     why: str = Field(min_length=1, description="told to the customer: why do I get this mail?")
     steps: tuple[Step, ...] = Field(min_length=1)
 
@@ -129,7 +141,9 @@ class Campaign(Strict):
     @model_validator(mode="after")
     def _goal_ends_it(self) -> Campaign:
         if self.goal and self.goal not in self.exit_on:
-            raise ValueError(f'the goal "{self.goal}" must also be in exit_on, or the campaign would go on after success')
+            raise ValueError(
+                f'the goal "{self.goal}" must also be in exit_on, or the campaign would go on after success'
+            )
         if self.trigger.enters and ({"reviewed", "returned", "cancelled"} & set(self.exit_on)):
             raise ValueError("a segment trigger has no order: only ordered can be in exit_on")
         return self
@@ -149,17 +163,26 @@ class Campaign(Strict):
     @property
     def version(self) -> str:
         """Hash of the content: comments and spelling of durations do not count."""
-        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()[
+            :16
+        ]
 
     def definition(self) -> dict[str, Any]:
         """Plain JSON of the campaign, as stored with its version; durations in seconds."""
         every = self.at_most_every.total_seconds() if self.at_most_every else None
-        return self.model_dump(mode="json") | {"rests_on_absence": self.rests_on_absence, "at_most_every_seconds": every}
+        return self.model_dump(mode="json") | {
+            "rests_on_absence": self.rests_on_absence,
+            "at_most_every_seconds": every,
+        }
 
     def in_words(self) -> list[str]:
         """The campaign in sentences, for people who do not read YAML."""
-        start = f"an order is {self.trigger.event}" if self.trigger.event else f"a customer enters “{self.trigger.enters}”"
-        lines = [f"Starts when {start} (not longer ago than {in_words(self.trigger.max_age)}), once per {self.trigger.once_per}."]
+        start = (
+            f"an order is {self.trigger.event}" if self.trigger.event else f"a customer enters “{self.trigger.enters}”"
+        )
+        lines = [
+            f"Starts when {start} (not longer ago than {in_words(self.trigger.max_age)}), once per {self.trigger.once_per}."
+        ]
         for step in self.steps:
             when = f"{in_words(step.after)} later" if step.after is not None else f"on local day {step.on_day}"
             if step.on_day_by_category:
@@ -179,7 +202,9 @@ def load_campaign(path: Path) -> Campaign:
     """The campaign in one file. Raises InputError with every fault as file:line: key: message."""
     campaign = yamlfile.load(path, Campaign)
     if campaign.id != path.stem:
-        raise InputError([Fault(yamlfile.shown(path), 1, "id", f'"{campaign.id}" must be the file name, "{path.stem}"')])
+        raise InputError(
+            [Fault(yamlfile.shown(path), 1, "id", f'"{campaign.id}" must be the file name, "{path.stem}"')]
+        )
     return campaign
 
 

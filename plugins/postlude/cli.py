@@ -27,15 +27,28 @@ from postlude import __version__, db
 from postlude.errors import GateClosed, InputError, PostludeError, Unavailable
 from postlude.settings import settings
 
-app = typer.Typer(name="postlude", help="Lifecycle campaigns for e-commerce on Apache Airflow.", no_args_is_help=True, add_completion=True)
+app = typer.Typer(
+    name="postlude",
+    help="Lifecycle campaigns for e-commerce on Apache Airflow.",
+    no_args_is_help=True,
+    add_completion=True,
+)
 db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 console = Console()
 err = Console(stderr=True)
 
-AsOf = Annotated[str, typer.Option("--as-of", metavar="INSTANT", help="Work as of this instant (ISO 8601, UTC), e.g. 2010-12-10. Default: now.")]
+AsOf = Annotated[
+    str,
+    typer.Option(
+        "--as-of", metavar="INSTANT", help="Work as of this instant (ISO 8601, UTC), e.g. 2010-12-10. Default: now."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
-Sources = Annotated[list[Path] | None, typer.Option("--source", help="A file in include/sources; may be given several times. Default: all enabled.")]
+Sources = Annotated[
+    list[Path] | None,
+    typer.Option("--source", help="A file in include/sources; may be given several times. Default: all enabled."),
+]
 CampaignName = Annotated[str | None, typer.Option("--campaign", help="A campaign id or file. Default: all.")]
 
 
@@ -70,7 +83,9 @@ def instant(as_of: str) -> datetime:
     try:
         found = datetime.fromisoformat(as_of)
     except ValueError:
-        raise InputError(f'--as-of: "{as_of}" is not an instant; write e.g. 2010-12-10 or 2010-12-10T09:30:00+00:00') from None
+        raise InputError(
+            f'--as-of: "{as_of}" is not an instant; write e.g. 2010-12-10 or 2010-12-10T09:30:00+00:00'
+        ) from None
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -85,9 +100,10 @@ def show(result: Any, as_json: bool, title: str = "") -> None:
         return
     table = Table(title=title or None, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in result.items():
+        told = f"{value:,}" if isinstance(value, int) else str(value)
         if isinstance(value, dict):
-            value = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items()) or "none"
-        table.add_row(str(key).replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+            told = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items()) or "none"
+        table.add_row(str(key).replace("_", " "), told)
     console.print(table)
 
 
@@ -101,9 +117,9 @@ def progress(quiet: bool) -> Iterator[Callable[..., None] | None]:
     with Progress(*columns, console=err, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
-        def report(label: str | int, done: int = 0, total: int | None = None) -> None:
-            if isinstance(label, int):  # a plain count
-                label, done = "messages", label
+        def report(what: str | int, done: int = 0, total: int | None = None) -> None:
+            label = str(what) if not isinstance(what, int) else "messages"
+            done = what if isinstance(what, int) else done
             if label not in tasks:
                 tasks[label] = bars.add_task(label, total=total)
             bars.update(tasks[label], completed=done, total=total)
@@ -178,7 +194,9 @@ def ingest(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) ->
     now, run_id = instant(as_of), new_run("ingest")
     paths = [str(path) for path in source] if source else pipeline.list_sources()
     if not paths:
-        raise InputError("no source has anything to deliver; make a sample shop with `postlude sample`, or name one with --source")
+        raise InputError(
+            "no source has anything to deliver; make a sample shop with `postlude sample`, or name one with --source"
+        )
     results = {}
     for path in paths:
         with progress(as_json) as report:
@@ -266,34 +284,31 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
     now, run_id = instant(as_of), new_run("run")
     result: dict[str, Any] = {}
 
-    def step(name: str, work: Callable[[], dict[str, Any]]) -> None:
+    def step(name: str, work: Callable[..., dict[str, Any]], *args: Any) -> None:
         if not as_json:
             err.print(f"[dim]{name} …[/dim]")
-        result[name] = work()
+        result[name] = work(*args)
 
-    def gated(gate: str, subject: str = "") -> dict[str, Any]:
-        return pipeline.check(gate, subject, now, run_id)
-
+    stamp = (now, run_id, "cli")
     for path in [str(p) for p in source] if source else pipeline.list_sources():
         name = Path(path).stem
         with progress(as_json) as bar:
-            step(f"extract {name}", lambda path=path, bar=bar: pipeline.extract(path, now, run_id, "cli", bar))
-        step(f"check {name}", lambda path=path: gated("orders", path))
-        step(f"load {name}", lambda path=path: pipeline.load(path, now, run_id, "cli"))
-    step("features", lambda: pipeline.derive_features(now, run_id, "cli"))
-    step("check features", lambda: gated("features"))
-    step("segments", lambda: pipeline.update_segments(now, run_id, "cli"))
+            step(f"extract {name}", pipeline.extract, path, *stamp, bar)
+        step(f"check {name}", pipeline.check, "orders", path, now, run_id)
+        step(f"load {name}", pipeline.load, path, *stamp)
+    step("features", pipeline.derive_features, *stamp)
+    step("check features", pipeline.check, "features", "", now, run_id)
+    step("segments", pipeline.update_segments, *stamp)
     for file in pipeline.campaign_files():
-        step(f"plan {Path(file).stem}", lambda file=file: pipeline.run_campaign(file, now, run_id, "cli"))
+        step(f"plan {Path(file).stem}", pipeline.run_campaign, file, *stamp)
     with catcher_at_hand() as where:
-        step("recover", lambda: pipeline.recover(now, run_id))
-        worker = f"{run_id}/{os.getpid()}"
-        step("deliver", lambda: {"sent": 0} | pipeline.deliver(_clock(now, bool(as_of)), worker, run_id))
-        step("collect", lambda: pipeline.collect(now, run_id))
-    step("apply events", lambda: pipeline.apply_events(now, run_id))
-    step("check events", lambda: gated("events"))
-    step("check deliveries", lambda: gated("deliveries"))
-    step("report", lambda: pipeline.write_report(now, run_id))
+        step("recover", pipeline.recover, now, run_id)
+        step("deliver", pipeline.deliver, _clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id)
+        step("collect", pipeline.collect, now, run_id)
+    step("apply events", pipeline.apply_events, now, run_id)
+    step("check events", pipeline.check, "events", "", now, run_id)
+    step("check deliveries", pipeline.check, "deliveries", "", now, run_id)
+    step("report", pipeline.write_report, now, run_id)
     result["where"] = {"mail": where or "the relay", "report": str(settings().home / "reports" / "latest.html")}
     if as_json:
         show(result, True)
@@ -343,11 +358,20 @@ def why(
                 lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now)
                 traces.append((person, Path(file).stem, lines))
     if as_json:
-        show([{"customer_id": p.customer_id, "source": p.source_id} | line.as_dict() for p, _, lines in traces for line in lines], True)
+        show(
+            [
+                {"customer_id": p.customer_id, "source": p.source_id} | line.as_dict()
+                for p, _, lines in traces
+                for line in lines
+            ],
+            True,
+        )
         return
     signs = {"yes": "[green]✓[/green]", "no": "[red]✗[/red]", "fact": "·"}
     for person, name, lines in traces:
-        console.print(f"[bold]{name}[/bold]  customer {person.customer_id} of {person.source_id}, as of {now:%Y-%m-%d %H:%M} UTC")
+        console.print(
+            f"[bold]{name}[/bold]  customer {person.customer_id} of {person.source_id}, as of {now:%Y-%m-%d %H:%M} UTC"
+        )
         for line in lines:
             console.print(f"  {signs[line.verdict]} {line.predicate}: [dim]{line.detail}[/dim]", highlight=False)
 
@@ -361,7 +385,9 @@ def validate(as_of: AsOf = "", as_json: AsJson = False) -> None:
     if as_json:
         show({"faults": [vars(fault) for fault in faults]}, True)
     elif not faults:
-        console.print(f"{len(pipeline.campaign_files())} campaigns, segments, sources, calendar and templates are in order.")
+        console.print(
+            f"{len(pipeline.campaign_files())} campaigns, segments, sources, calendar and templates are in order."
+        )
     if faults:
         if not as_json:
             raise InputError(faults)

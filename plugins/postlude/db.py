@@ -47,12 +47,18 @@ def start_embedded(data: Path, options: str = "") -> URL:
             flags = f"-h '' -k {sockets} -c max_connections=200 {options}"
             try:
                 pgexec(
-                    "pg_ctl", ("-w", "-o", flags, "-l", str(data / "log"), "-D", str(data), "start"),
-                    bin_path=server.bin_path, user=server.system_user, timeout=60, start_new_session=True,
+                    "pg_ctl",
+                    ("-w", "-o", flags, "-l", str(data / "log"), "-D", str(data), "start"),
+                    bin_path=server.bin_path,
+                    user=server.system_user,
+                    timeout=60,
+                    start_new_session=True,
                 )
             except (subprocess.SubprocessError, OSError) as error:
                 log = (data / "log").read_text(errors="replace")[-800:] if (data / "log").exists() else ""
-                raise Unavailable(f"the embedded PostgreSQL in {data} did not start ({error}); its log ends:\n{log}") from None
+                raise Unavailable(
+                    f"the embedded PostgreSQL in {data} did not start ({error}); its log ends:\n{log}"
+                ) from None
     sockets_at = _socket_dir(data)
     return URL.create("postgresql", username="postgres", database="postgres", query={"host": str(sockets_at)})
 
@@ -62,7 +68,13 @@ def stop_embedded(data: Path) -> bool:
     if not _socket_dir(data):
         return False
     server, pgexec = _server(data)
-    pgexec("pg_ctl", ("-w", "-m", "fast", "-D", str(data), "stop"), bin_path=server.bin_path, user=server.system_user, timeout=60)
+    pgexec(
+        "pg_ctl",
+        ("-w", "-m", "fast", "-D", str(data), "stop"),
+        bin_path=server.bin_path,
+        user=server.system_user,
+        timeout=60,
+    )
     return True
 
 
@@ -95,7 +107,9 @@ def server_url(config: Settings | None = None, database: str = "postlude") -> UR
         try:
             url = make_url(config.db_url.replace("postgres://", "postgresql://", 1))
         except Exception:
-            raise InputError("POSTLUDE_DB_URL is not a database URL; write postgresql://user:password@host:5432/postlude") from None
+            raise InputError(
+                "POSTLUDE_DB_URL is not a database URL; write postgresql://user:password@host:5432/postlude"
+            ) from None
         return url if database == "postlude" and url.database else url.set(database=database)
     return start_embedded(config.home / "postgres").set(database=database)
 
@@ -120,7 +134,9 @@ def _psycopg(url: URL) -> URL:
 def engine(url: URL | str) -> Engine:
     """Engine for the library: psycopg 3, UTC, durable commits, the `postlude` schema first."""
     options = "-csearch_path=postlude,public -ctimezone=UTC -csynchronous_commit=on -cstatement_timeout=0"
-    return create_engine(_psycopg(make_url(url)), connect_args={"options": options}, json_serializer=dumps, pool_pre_ping=True)
+    return create_engine(
+        _psycopg(make_url(url)), connect_args={"options": options}, json_serializer=dumps, pool_pre_ping=True
+    )
 
 
 @lru_cache
@@ -160,7 +176,9 @@ def sql(name: str) -> TextClause:
     code = re.sub(r"--[^\n]*", "", body)
     bound = set(_PARAM.findall(code))
     if names != bound:
-        raise InputError(f"{path.name}: the header declares params {sorted(names)}, the statement binds {sorted(bound)}")
+        raise InputError(
+            f"{path.name}: the header declares params {sorted(names)}, the statement binds {sorted(bound)}"
+        )
     return text(code)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from postlude import db
-from postlude.calendar import WEEKDAYS, Calendar
+from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.errors import GateClosed
 from postlude.settings import settings
@@ -21,7 +21,9 @@ from postlude.settings import settings
 def remember_calendar(conn: Connection, calendar: Calendar, now: datetime, author: str = "include/calendar.yml") -> int:
     """Revision number of this calendar; a new append-only revision when its content differs from the newest one."""
     conn.execute(text("select pg_advisory_xact_lock(72060002)"))  # two planners must not write the same revision twice
-    newest = conn.execute(text("select revision, content_hash from calendar_revisions order by revision desc limit 1")).first()
+    newest = conn.execute(
+        text("select revision, content_hash from calendar_revisions order by revision desc limit 1")
+    ).first()
     if newest and newest.content_hash == calendar.content_hash:
         return int(newest.revision)
     return int(
@@ -92,7 +94,9 @@ def enrol(
             salt=settings().holdout_salt, now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
         ).scalars()
     )  # fmt: skip
-    reasons = conn.execute(text("select reason, count(*) from judged where reason is not null group by 1 order by 2 desc, 1"))
+    reasons = conn.execute(
+        text("select reason, count(*) from judged where reason is not null group by 1 order by 2 desc, 1")
+    )
     return ended | {
         "candidates": conn.execute(text("select count(*) from judged")).scalar_one(),
         "enrolled": arms.count("treated"),
@@ -131,7 +135,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     ]
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
-        steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=weekday_numbers(window.days),
+        steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [], calendar_revision=remember_calendar(conn, calendar, now), now=now,
         run_id=run_id,
     ).rowcount  # fmt: skip
@@ -150,8 +154,3 @@ def end_enrolments(conn: Connection, campaigns: list[Campaign], now: datetime) -
         conn, "35_end_enrolments", campaigns=[c.id for c in campaigns], now=now, timelines=db.dumps(timelines)
     ).mappings().one()  # fmt: skip
     return dict(row)
-
-
-def weekday_numbers(days: tuple[str, ...]) -> list[int]:
-    """ISO weekday numbers (Monday is 1) of "mon" ... "sun"."""
-    return [WEEKDAYS.index(day) + 1 for day in days]

@@ -20,11 +20,15 @@ OVERLAP = timedelta(hours=1)  # reports may become visible late; told again they
 def collect(conn: Connection, channel: Channel, url: str, name: str, now: datetime) -> dict[str, int]:
     """Ask the channel what happened since the last report (with an overlap) and land it. Raises Unavailable."""
     newest = conn.execute(
-        text("select max(received_at) from event_inbox where source = :name and received_at <= :now"), {"name": name, "now": now}
+        text("select max(received_at) from event_inbox where source = :name and received_at <= :now"),
+        {"name": name, "now": now},
     ).scalar()
     since = (newest or now - timedelta(days=7)) - OVERLAP
     rows = [
-        {"dedupe_key": f"{name}:{event['kind']}:{event['message_id']}:{event.get('detail', {}).get('id', '')}", "payload": event}
+        {
+            "dedupe_key": f"{name}:{event['kind']}:{event['message_id']}:{event.get('detail', {}).get('id', '')}",
+            "payload": event,
+        }
         for event in channel.events(url, since)
     ]
     landed = db.run(conn, "54_land_events", rows=db.dumps(rows), source=name, now=now).rowcount if rows else 0
@@ -33,7 +37,15 @@ def collect(conn: Connection, channel: Channel, url: str, name: str, now: dateti
 
 def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any]:
     """Turn waiting reports into events with their effects. Cost grows with the reports, not with history."""
-    total: dict[str, Any] = {"taken": 0, "not_understood": 0, "events": 0, "settled": 0, "withdrawn": 0, "suppressed": 0, "rated": 0}
+    total: dict[str, Any] = {
+        "taken": 0,
+        "not_understood": 0,
+        "events": 0,
+        "settled": 0,
+        "withdrawn": 0,
+        "suppressed": 0,
+        "rated": 0,
+    }
     while True:
         row = db.run(conn, "50_take_inbox", now=now, batch=batch).one()
         ids = list(row.event_ids)

@@ -185,7 +185,7 @@ def _stage(conn: Connection, source: Source, file: str, section: Section, now: d
             "where attrelid = to_regclass('pg_temp._mapped') and attnum > 0"
         )
     )
-    mapped: dict[str, str] = {name: kind for name, kind in attributes}  # noqa: C416
+    mapped: dict[str, str] = {name: kind for name, kind in attributes}
     known = {column.name: column for column in COLUMNS[section.entity]}
     faults = [
         Fault(file, _line_of(section, name), name, f"{section.entity} has no such column{did_you_mean(name, known)}")

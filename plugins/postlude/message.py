@@ -135,7 +135,8 @@ def sanitise(reply: str, *addresses: str) -> str:
     """
     for address in addresses:
         local = address.rpartition("@")[0].strip('"')
-        if local and local.lower() in reply.lower():  # seldom, and a pattern for one person costs more than the hand-over
+        # seldom so; a pattern made for one person costs more than the rest of the hand-over
+        if local and local.lower() in reply.lower():
             reply = re.sub(re.escape(address), "<address>", reply, flags=re.IGNORECASE)
             if len(local) > 2:
                 reply = re.sub(rf"(?<![\w.]){re.escape(local)}(?!\w)", "<address>", reply, flags=re.IGNORECASE)

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, Row
 
 from postlude import db, rendering, tokens
-from postlude.calendar import WEEKDAYS, Calendar
+from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
@@ -102,8 +102,10 @@ class Outbox:
         windows = []
         for campaign in live:
             window = self.calendar.window_of(campaign.id)
-            days = [WEEKDAYS.index(day) + 1 for day in window.days]
-            windows.append({"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days})
+            days = self.calendar.weekday_numbers(campaign.id)
+            windows.append(
+                {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
+            )
         with db.transaction(self.engine) as conn:
             due = db.run(
                 conn, "40_lock_due", channel=self.channel_name, campaigns=[c.id for c in live], now=now, batch=batch,

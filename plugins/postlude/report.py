@@ -64,7 +64,9 @@ def write(conn: Connection, now: datetime, folder: Path) -> tuple[Path, dict[str
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"n": lambda v: f"{v:,}", "pct": lambda v: f"{100 * v:+.1f} %", "when": _when}
     template = (settings().include / "templates" / "report.html.j2").read_text(encoding="utf-8")
-    page = environment.from_string(template).render(now=now, charts=charts, watch=WATCH.days, **_rows(found), effect=_effect(found["effect"]))
+    page = environment.from_string(template).render(
+        now=now, charts=charts, watch=WATCH.days, **_rows(found), effect=_effect(found["effect"])
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"report-{now:%Y%m%dT%H%M%SZ}.html"
     for target in (path, folder / "latest.html"):
@@ -123,7 +125,7 @@ def _effect(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _when(value: Any) -> str:
     """Minute precision, UTC; missing values as a dash."""
-    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) and value == value else "–"
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) and not math.isnan(value.timestamp()) else "–"
 
 
 # ---------------------------------------------------------------- plots
@@ -140,11 +142,13 @@ def _charts(found: dict[str, pd.DataFrame], now: datetime) -> dict[str, Any]:
             y=alt.Y("stage:N", sort=None, title=None), x=alt.X("customers:Q", title="customers")
         )
         bars = base.mark_bar().encode(
-            color=alt.Color("stage:N", legend=None, scale=alt.Scale(domain=list(STAGE_COLOURS), range=list(STAGE_COLOURS.values())))
+            color=alt.Color(
+                "stage:N", legend=None, scale=alt.Scale(domain=list(STAGE_COLOURS), range=list(STAGE_COLOURS.values()))
+            )
         )
-        charts["stages"] = (bars + base.mark_text(align="left", dx=4).encode(text=alt.Text("customers:Q", format=","))).properties(
-            width=520, height=130
-        )
+        charts["stages"] = (
+            bars + base.mark_text(align="left", dx=4).encode(text=alt.Text("customers:Q", format=","))
+        ).properties(width=520, height=130)
     if len(states := found["states"]):
         shown = states[["campaign", "state", "messages"]].groupby(["campaign", "state"], as_index=False).sum()
         charts["states"] = (
@@ -153,13 +157,19 @@ def _charts(found: dict[str, pd.DataFrame], now: datetime) -> dict[str, Any]:
             .encode(
                 y=alt.Y("campaign:N", title=None),
                 x=alt.X("messages:Q", title="messages"),
-                color=alt.Color("state:N", title=None, scale=alt.Scale(domain=list(STATE_COLOURS), range=list(STATE_COLOURS.values()))),
+                color=alt.Color(
+                    "state:N",
+                    title=None,
+                    scale=alt.Scale(domain=list(STATE_COLOURS), range=list(STATE_COLOURS.values())),
+                ),
             )
             .properties(width=520, height=40 * max(2, shown["campaign"].nunique()))
         )
     if len(days := found["days"]):
         shown = days.assign(day=pd.to_datetime(days["day"]))
-        today = alt.Chart(pd.DataFrame({"day": [pd.Timestamp(now.date())]})).mark_rule(strokeDash=[4, 3]).encode(x="day:T")
+        today = (
+            alt.Chart(pd.DataFrame({"day": [pd.Timestamp(now.date())]})).mark_rule(strokeDash=[4, 3]).encode(x="day:T")
+        )
         bars = (
             alt.Chart(shown)
             .mark_bar(width=8)
@@ -186,6 +196,10 @@ def _svg(chart: Any) -> str:
     """The chart as an SVG element: no script, no font or data fetched."""
     import vl_convert
 
-    spec = chart.configure_view(stroke=None).configure_axis(grid=False, labelFont="sans-serif", titleFont="sans-serif").to_json()
+    spec = (
+        chart.configure_view(stroke=None)
+        .configure_axis(grid=False, labelFont="sans-serif", titleFont="sans-serif")
+        .to_json()
+    )
     svg = str(vl_convert.vegalite_to_svg(spec))
     return svg[svg.index("<svg") :]

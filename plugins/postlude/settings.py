@@ -17,7 +17,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POSTLUDE_", frozen=True, extra="ignore")
 
-    home: Path = Field(PROJECT / ".postlude", description="state of a laptop installation: database, logs, mail, reports")
+    home: Path = Field(
+        PROJECT / ".postlude", description="state of a laptop installation: database, logs, mail, reports"
+    )
     include: Path = Field(PROJECT / "include", description="campaigns, segments, sources, calendar, templates, SQL")
     db_url: str = Field("", description="PostgreSQL URL of an existing server; empty: the embedded server in `home`")
     test_db_url: str = Field("", description="server on which the tests may create databases; empty: embedded")
@@ -37,7 +39,9 @@ class Settings(BaseSettings):
     smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026
-    web_url: str = Field("http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached")
+    web_url: str = Field(
+        "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"
+    )
     web_port: int = 18027
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")

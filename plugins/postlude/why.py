@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row
 
 from postlude import db
-from postlude.calendar import WEEKDAYS, Calendar
+from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.errors import InputError
 from postlude.settings import settings
@@ -49,7 +49,7 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel, kind=campaign.kind,
         topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
         holdout=campaign.audience.holdout, salt=settings().holdout_salt, cap_days=settings().marketing_cap_days, zone=person.zone,
-        opens=window.opens, closes=window.closes, weekdays=[WEEKDAYS.index(day) + 1 for day in window.days],
+        opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts, now=now,
     ).one()  # fmt: skip
     _trigger(conn, person, campaign, facts, now, say)
@@ -59,12 +59,20 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         "no_address": "has no usable address",
         "marketplace": "bought through a marketplace only",
     }
-    say("may be written to", facts.unreachable is None, reachable.get(facts.unreachable, f"suppressed: {facts.unreachable}"))
+    say(
+        "may be written to",
+        facts.unreachable is None,
+        reachable.get(facts.unreachable, f"suppressed: {facts.unreachable}"),
+    )
     say("nothing open", facts.stop is None, facts.stop or "no open return or ticket")
     say("not in the holdout", not facts.holdout, f"{campaign.audience.holdout:.0%} of customers are left alone")
     stale = person.source_id in set(db.run(conn, "30_stale_sources", now=now).scalars())
     if campaign.rests_on_absence:
-        say("order feed is fresh", not stale, f"feed of {person.source_id} is {'stale' if stale else 'fresh'}; this campaign rests on absence")
+        say(
+            "order feed is fresh",
+            not stale,
+            f"feed of {person.source_id} is {'stale' if stale else 'fresh'}; this campaign rests on absence",
+        )
     pause = calendar.paused(campaign.id, campaign.kind, now)
     say("not paused", pause is None, f"paused until {pause.last}: {pause.why}" if pause else "no pause in the calendar")
     if campaign.kind == "marketing":
@@ -72,10 +80,18 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         say("below the cap", facts.recent < cap, f"{facts.recent} of {cap} marketing messages in {span} days")
         zone = f"{person.zone}{' (the shop’s)' if person.zone_of_shop else ''}"
         opens = f"{facts.opening:%Y-%m-%d %H:%M} UTC" if facts.opening else "not within 90 days"
-        say("send window is open", facts.opening is not None and facts.opening <= now, f"next opening {opens}, on the clock of {zone}")
+        say(
+            "send window is open",
+            facts.opening is not None and facts.opening <= now,
+            f"next opening {opens}, on the clock of {zone}",
+        )
     for row in db.run(conn, "72_why_history", customer=person.customer_id, campaign=campaign.id, now=now):
         until = f", {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
-        say(f"{row.what} {row.name}", None, f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}")
+        say(
+            f"{row.what} {row.name}",
+            None,
+            f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}",
+        )
     return lines
 
 
@@ -83,12 +99,22 @@ def _trigger(conn: Connection, person: Row[Any], campaign: Campaign, facts: Row[
     reach = now - campaign.trigger.max_age
     if campaign.trigger.enters:
         since = facts.member_since
-        detail = f"in “{campaign.trigger.enters}” since {since:%Y-%m-%d %H:%M} UTC" if since else f"not in “{campaign.trigger.enters}”"
+        detail = (
+            f"in “{campaign.trigger.enters}” since {since:%Y-%m-%d %H:%M} UTC"
+            if since
+            else f"not in “{campaign.trigger.enters}”"
+        )
         if person.stage:
             detail += f"; stage {person.stage}, last order {person.recency_days} days ago"
-        say("trigger", since is not None and since > reach, detail + f"; counts when entered after {reach:%Y-%m-%d %H:%M} UTC")
+        say(
+            "trigger",
+            since is not None and since > reach,
+            detail + f"; counts when entered after {reach:%Y-%m-%d %H:%M} UTC",
+        )
         return
-    anchors = list(db.run(conn, "72_why_anchors", customer=person.customer_id, exit_on=db.dumps(campaign.exit_on), now=now))
+    anchors = list(
+        db.run(conn, "72_why_anchors", customer=person.customer_id, exit_on=db.dumps(campaign.exit_on), now=now)
+    )
     if not anchors:
         say("trigger", False, "no orders")
     for order in anchors:

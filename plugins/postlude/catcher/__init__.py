@@ -142,9 +142,15 @@ class _Handler:
 
 
 def _listening(host: str, port: int, setting: str) -> socket.socket:
+    # asyncio turns off Nagle's 40 ms only for sockets that say they are TCP, which socket.create_server does not
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(128)
+        return sock
     except OSError as error:
+        sock.close()
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise InputError(f"the mail catcher cannot listen on {host}: {error.strerror}") from None
         why = "is taken by another program" if error.errno == errno.EADDRINUSE else "may not be used by this user"

@@ -198,8 +198,10 @@ def refused(tree: nodes.Template, source: Source) -> list[Fault]:
 
 def _refused(node: nodes.Node, source: Source, loops: int) -> Iterator[Fault]:
     what = ""
-    if not isinstance(node, _ALLOWED):
-        what = f"{type(node).__name__.lower()} is not used in templates; keep to if, for, set, variables and filters"
+    if isinstance(node, nodes.Scope):
+        pass  # around what the next one refuses; has no line of its own
+    elif not isinstance(node, _ALLOWED):
+        what = "this is not used in templates; keep to if, for, set, variables and filters"
     elif isinstance(node, nodes.For):
         loops += 1
         if loops > MAX_LOOPS or node.recursive:

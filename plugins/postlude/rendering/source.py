@@ -329,12 +329,12 @@ def compile_mjml(pieces: tuple[Piece, ...]) -> Source:
         raise TemplateFault(
             [pieces[0].origin.fault(f"MJML cannot be compiled: {str(error).splitlines()[0]}")]
         ) from None
-    source = assemble(list(_tags_back(compiled, tags)))
+    source = assemble(list(_tags_back(compiled, tags, pieces[0].origin)))
     source.advice = check.advice
     return source
 
 
-def _tags_back(compiled: str, tags: list[Piece]) -> Iterator[Piece]:
+def _tags_back(compiled: str, tags: list[Piece], start: Origin) -> Iterator[Piece]:
     """The compiled HTML with Jinja tags again. A lost, repeated or moved statement is a fault."""
     parts = _WORD.split(compiled)
     seen = [int(number) for number in parts[1::2]]
@@ -351,7 +351,7 @@ def _tags_back(compiled: str, tags: list[Piece]) -> Iterator[Piece]:
         if index % 2:
             yield tags[int(part)]
         elif part:
-            yield Piece(part, tags[int(parts[index - 1])].origin if index else Origin("", 1))
+            yield Piece(part, tags[int(parts[index - 1])].origin if index else start)
 
 
 class _MjmlCheck:
@@ -393,7 +393,9 @@ class _MjmlCheck:
         if inside not in CONTAINERS and self.open:
             return text
         for part in re.finditer(r"\S+", _WORD.sub(lambda m: " " * len(m[0]), text)):
-            self.fault(position + part.start(), f'the text "{part[0][:20]}" stands between elements; put it into <mj-text>')
+            self.fault(
+                position + part.start(), f'the text "{part[0][:20]}" stands between elements; put it into <mj-text>'
+            )
             break
         for match in _WORD.finditer(text):
             if not self.tags[int(match[1])].statement:

@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise ValueError(f'"{name}" is not a time zone; write e.g. "Europe/Berlin" or "UTC"') from None
     return name
 

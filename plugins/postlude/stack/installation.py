@@ -136,7 +136,6 @@ class Installation:
             # a supervisor may see only then that its task has ended, and holds its slot until then
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1" if self.eager else "5",
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "GX_ANALYTICS_ENABLED": "false",
         }
         plain = ours.set(drivername="postgresql")
@@ -162,7 +161,6 @@ class Installation:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.airflow_home / "passwords.json"),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs" / "tasks"),
             "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self.home / "logs" / "dags"),
-            "AIRFLOW__DAG_PROCESSOR__DAG_PROCESSOR_LOG_TARGET": "stdout",
             # the URI form carries a socket directory as well as a host
             "AIRFLOW_CONN_POSTLUDE_DB": plain.render_as_string(hide_password=False),
             "POSTLUDE_HOME": str(self.home),
