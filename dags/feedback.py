@@ -27,13 +27,13 @@ def feedback():
     def collect(run):
         from postlude import pipeline
 
-        return pipeline.collect(run.now, run.run_id)
+        return pipeline.collect(**run.stamp)
 
     @stage
     def apply(run):
         from postlude import pipeline
 
-        return pipeline.apply_events(run.now, run.run_id)
+        return pipeline.apply_events(**run.stamp)
 
     @stage
     def check_events(run):

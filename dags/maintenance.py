@@ -27,7 +27,7 @@ def maintenance():
     def maintain(run):
         from postlude import pipeline
 
-        return pipeline.maintain(run.now, run.run_id)
+        return pipeline.maintain(**run.stamp)
 
     recover() >> maintain()
 

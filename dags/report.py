@@ -39,7 +39,7 @@ def report():
     def write_report(run):
         from postlude import pipeline
 
-        return pipeline.write_report(run.now, run.run_id)
+        return pipeline.write_report(**run.stamp)
 
     check_deliveries() >> write_report()
 

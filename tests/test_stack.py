@@ -390,7 +390,9 @@ def test_your_own_tuning_stays_but_the_wiring_is_ours(home: Path, monkeypatch: p
 def test_every_airflow_variable_is_an_option_of_airflow(home: Path) -> None:
     airflow = importlib.util.find_spec("airflow")
     assert airflow is not None and airflow.submodule_search_locations
-    options = yaml.safe_load((Path(airflow.submodule_search_locations[0]) / "config_templates" / "config.yml").read_text())
+    options = yaml.safe_load(
+        (Path(airflow.submodule_search_locations[0]) / "config_templates" / "config.yml").read_text()
+    )
     at = Installation(config(home, db_url="postgresql://u:p@localhost/shop"))
     names = [re.fullmatch(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+)", name) for name in at.environment(at.database())]
     given = {(match[1].lower(), match[2].lower()) for match in names if match}

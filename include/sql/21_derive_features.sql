@@ -40,7 +40,7 @@ histories as (
         max(counted_at) as last_order_at,
         max(order_id) filter (where newest) as last_order_id,
         cast(count(*) as int) as frequency,
-        sum(amount) as monetary,
+        round(sum(amount), 2) as monetary,  -- to the cent: what is shown adds up
         round(cast(percentile_cont(0.5) within group (order by gap) / 86400 as numeric), 6) as median_gap_days,
         -- the latest order that ended a time of being at risk or lapsed
         max(counted_at) filter (where gap >= 86400 * cast(:active_days as float8)) as returned_at,

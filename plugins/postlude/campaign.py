@@ -211,7 +211,7 @@ def load_campaign(path: Path) -> Campaign:
 def load_campaigns(folder: Path) -> list[Campaign]:
     """All campaigns of a folder, by id. Raises InputError with the faults of all files at once."""
     found, faults = [], []
-    for path in sorted(folder.glob("*.yml")):
+    for path in sorted(folder.glob("[!.]*.yml")):
         try:
             found.append(load_campaign(path))
         except InputError as error:

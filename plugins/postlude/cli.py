@@ -100,7 +100,7 @@ def show(result: Any, as_json: bool, title: str = "") -> None:
         return
     table = Table(title=title or None, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in result.items():
-        told = f"{value:,}" if isinstance(value, int) else str(value)
+        told = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         if isinstance(value, dict):
             told = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items()) or "none"
         table.add_row(str(key).replace("_", " "), told)
@@ -246,7 +246,7 @@ def deliver(as_of: AsOf = "", as_json: AsJson = False) -> None:
     now, run_id = instant(as_of), new_run("deliver")
     with catcher_at_hand() as where, progress(as_json) as report:
         pipeline.recover(now, run_id)
-        counts = pipeline.deliver(_clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id, progress=report)
+        counts = pipeline.deliver(_clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id, "cli", progress=report)
     show({"sent": 0, **counts, **({"mail is in": where} if where else {})}, as_json, "Delivery")
 
 
@@ -258,7 +258,7 @@ def feedback(as_of: AsOf = "", as_json: AsJson = False) -> None:
     _ready()
     now, run_id = instant(as_of), new_run("feedback")
     with catcher_at_hand():
-        counts = pipeline.collect(now, run_id) | pipeline.apply_events(now, run_id)
+        counts = pipeline.collect(now, run_id, "cli") | pipeline.apply_events(now, run_id, "cli")
     pipeline.check("events", "", now, run_id)
     show(counts, as_json, "Feedback")
 
@@ -271,7 +271,7 @@ def report(as_of: AsOf = "", as_json: AsJson = False) -> None:
     _ready()
     now, run_id = instant(as_of), new_run("report")
     pipeline.check("deliveries", "", now, run_id)
-    counts = pipeline.write_report(now, run_id)
+    counts = pipeline.write_report(now, run_id, "cli")
     show({"page": str(settings().home / "reports" / "latest.html"), **counts}, as_json, "Report")
 
 
@@ -303,12 +303,12 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
         step(f"plan {Path(file).stem}", pipeline.run_campaign, file, *stamp)
     with catcher_at_hand() as where:
         step("recover", pipeline.recover, now, run_id)
-        step("deliver", pipeline.deliver, _clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id)
-        step("collect", pipeline.collect, now, run_id)
-    step("apply events", pipeline.apply_events, now, run_id)
+        step("deliver", pipeline.deliver, _clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id, "cli")
+        step("collect", pipeline.collect, *stamp)
+    step("apply events", pipeline.apply_events, *stamp)
     step("check events", pipeline.check, "events", "", now, run_id)
     step("check deliveries", pipeline.check, "deliveries", "", now, run_id)
-    step("report", pipeline.write_report, now, run_id)
+    step("report", pipeline.write_report, *stamp)
     result["where"] = {"mail": where or "the relay", "report": str(settings().home / "reports" / "latest.html")}
     if as_json:
         show(result, True)

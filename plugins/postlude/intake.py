@@ -9,7 +9,6 @@ all when too large a share was refused. Running either again changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,6 @@ def extract(
     _check_sections(file, sections)
     with conn.begin_nested():
         _lock(conn, source)
-        _install_functions(conn)
         _register(conn, source)
         conn.execute(text("select set_config('postlude.zone', :zone, true)"), {"zone": source.time_zone})
         read = _read(conn, source, progress)
@@ -78,18 +76,6 @@ def _lock(conn: Connection, source: Source) -> None:
     conn.execute(
         text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"postlude.intake.{source.id}"}
     )
-
-
-def _install_functions(conn: Connection) -> None:
-    """The functions mapping files may call, as the SQL file has them now."""
-    body = (settings().sql / "10_intake_functions.sql").read_text(encoding="utf-8")
-    version = f"intake functions {hashlib.sha256(body.encode()).hexdigest()[:16]}"
-    installed = conn.scalar(text("select obj_description(to_regprocedure('postlude.to_flag(text)'), 'pg_proc')"))
-    if installed == version:
-        return
-    conn.execute(text("select pg_advisory_xact_lock(hashtextextended('postlude.intake', 0))"))
-    _run(conn, body)
-    _run(conn, f"comment on function postlude.to_flag is '{version}'")
 
 
 def _register(conn: Connection, source: Source) -> None:

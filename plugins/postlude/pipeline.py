@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from postlude import audience, db, enrolment, intake, outbox, quality, rendering, report
+from postlude import audience, db, enrolment, intake, outbox, quality, rendering, report, tokens
 from postlude import feedback as feedback_stage
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
@@ -65,7 +65,7 @@ def _recorded(stage: str, subject: str, now: datetime, run_id: str, origin: str)
 def list_sources() -> list[str]:
     """Paths of the source files whose data is there; one that has nothing to deliver is left out with a line in the log."""
     found = []
-    for path in sorted((settings().include / "sources").glob("*.yml")):
+    for path in sorted((settings().include / "sources").glob("[!.]*.yml")):
         source = load_source(path)
         if not source.scheduled:
             continue
@@ -131,21 +131,28 @@ def check(gate: str, subject: str, now: datetime, run_id: str) -> Counts:
 
 
 def derive_features(now: datetime, run_id: str, origin: str) -> Counts:
-    """Features of all customers as of `now`. A backfill counts only: it must not turn the present back."""
+    """Features of all customers as of `now`. A run over the past counts only: it must not turn the present back."""
     with _recorded("derive_features", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(audience.derive_features(conn, now, run_id, keep=origin != "backfill"))
+        counts.update(audience.derive_features(conn, now, run_id, keep=not _overtaken(conn, now, origin)))
     return counts
+
+
+def _overtaken(conn: Connection, now: datetime, origin: str) -> bool:
+    """Is this a run over the past, or a slot that a newer run has overtaken? A person who asks for the past gets it."""
+    if origin in ("cli", "test", "manual"):
+        return False
+    newest = conn.execute(text("select as_of from feature_state")).scalar()
+    return origin == "backfill" or (newest is not None and newest > now)
 
 
 def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
     """Who entered and left each segment. A backfill leaves the memberships as they are."""
     segments = audience.load_segments(settings().include / "segments")
-    with _recorded("update_segments", "", now, run_id, origin) as counts:
-        if origin == "backfill":
+    with _recorded("update_segments", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if _overtaken(conn, now, origin):
             counts.update({"segments": len(segments), "left_as_they_are": 1})
         else:
-            with db.transaction() as conn:
-                counts.update(audience.update_segments(conn, segments, now, run_id))
+            counts.update(audience.update_segments(conn, segments, now, run_id))
     return counts
 
 
@@ -207,7 +214,7 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
 
 
 def campaign_files() -> list[str]:
-    return [str(path) for path in sorted((settings().include / "campaigns").glob("*.yml"))]
+    return [str(path) for path in sorted((settings().include / "campaigns").glob("[!.]*.yml"))]
 
 
 # ---------------------------------------------------------------- delivery and feedback
@@ -239,6 +246,8 @@ def deliver(
     clock: Callable[[], datetime],
     worker: str,
     run_id: str,
+    origin: str = "manual",
+    *,
     shard: int = 0,
     shards: int = 1,
     progress: Progress | None = None,
@@ -248,11 +257,12 @@ def deliver(
     Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
     """
     name, url = transport(clock())
+    tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
     box = outbox.Outbox(
         engine=db.default_engine(), channel=channel(name), url=url, campaigns=_sound_campaigns(), calendar=calendar(), clock=clock,
         worker=worker, shard=shard, shards=shards, batch=settings().batch,
     )  # fmt: skip
-    with _recorded("deliver", str(shard), clock(), run_id, "manual") as counts:
+    with _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         counts.update(box.deliver(progress))
         if box.faults:
             raise InputError(sorted_faults(box.faults))
@@ -284,17 +294,17 @@ def recover(now: datetime, run_id: str) -> Counts:
     return outbox.recover(db.default_engine(), now)
 
 
-def collect(now: datetime, run_id: str) -> Counts:
+def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Land what the channel reports. Raises Unavailable."""
     name, url = transport()
-    with _recorded("collect", "", now, run_id, "manual") as counts, db.transaction() as conn:
+    with _recorded("collect", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.collect(conn, channel(name), url, "email", now))
     return counts
 
 
-def apply_events(now: datetime, run_id: str) -> Counts:
+def apply_events(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Turn reports into events and let them have their effects; then end the passages they end."""
-    with _recorded("apply_events", "", now, run_id, "manual") as counts, db.transaction() as conn:
+    with _recorded("apply_events", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.apply(conn, now))
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
     return counts
@@ -303,17 +313,17 @@ def apply_events(now: datetime, run_id: str) -> Counts:
 # ---------------------------------------------------------------- report and upkeep
 
 
-def write_report(now: datetime, run_id: str) -> Counts:
+def write_report(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Write the report page; returns its figures."""
-    with _recorded("report", "", now, run_id, "manual") as counts, db.transaction() as conn:
+    with _recorded("report", "", now, run_id, origin) as counts, db.transaction() as conn:
         _, figures = report.write(conn, now, settings().home / "reports")
         counts.update(figures)
     return counts
 
 
-def maintain(now: datetime, run_id: str) -> Counts:
+def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
-    with _recorded("maintain", "", now, run_id, "manual") as counts, db.transaction() as conn:
+    with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
     return counts
@@ -343,7 +353,7 @@ def validate() -> list[Fault]:
     include = settings().include
     segments = collect_faults(audience.load_segments, include / "segments") or []
     collect_faults(calendar)
-    for path in sorted((include / "sources").glob("*.yml")):
+    for path in sorted((include / "sources").glob("[!.]*.yml")):
         collect_faults(load_source, path)
     known = {segment.id for segment in segments}
     for file in campaign_files():

@@ -63,6 +63,11 @@ def verify(purpose: str, token: str) -> tuple[str, ...]:
     return tuple(body.split("~"))
 
 
+def check_secret() -> None:
+    """Raises InputError when the keys in use are too short or cannot be read; asked before anything is claimed."""
+    _keys()
+
+
 def coupon_code(pool: str, message_id: UUID | str, attempt: int = 0) -> str:
     """The coupon code of a message: 10 characters that cannot be guessed or misread, always the same for the message.
 
@@ -87,24 +92,9 @@ def unsubscribe_link(message_id: UUID | str) -> str:
     return _link("u", sign("unsubscribe", str(message_id)))
 
 
-def preferences_link(message_id: UUID | str) -> str:
-    """Where a person chooses what we may send; at present the unsubscribe page, with the one choice there is."""
-    return unsubscribe_link(message_id)
-
-
 def score_links(message_id: UUID | str) -> dict[str, str]:
     """Addresses that answer the one question of a message: {"1": ..., "5": ...}."""
     return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}
-
-
-def message_links(message_id: UUID | str, shop_url: str) -> dict[str, object]:
-    """What templates get as `links`."""
-    return {
-        "unsubscribe": unsubscribe_link(message_id),
-        "preferences": preferences_link(message_id),
-        "score": score_links(message_id),
-        "shop": shop_url,
-    }
 
 
 def _link(page: str, token: str) -> str:

@@ -1,6 +1,5 @@
 -- The feed of the sample shop (docs/sample-shop.md). Values are given as delivered and read by the intake.
--- Rows pass on the file and line they came from, for the quarantine; not order lines: they lie in other files than their
--- orders, and a line that names its file would be taken for a part of another version of the order.
+-- Rows pass on the file and line they came from, for the quarantine.
 
 -- entity: customers
 select
@@ -70,7 +69,9 @@ select
     description,
     quantity,
     unit_price,
-    placed_at
+    placed_at,
+    _file,
+    _line
 from order_lines
 
 -- entity: shipments

@@ -78,6 +78,7 @@ class Source(Strict):
         timedelta(hours=36), description="without a newer order for so long the feed is stale"
     )
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
+    scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
     mapping: Annotated[str, AfterValidator(_known_mapping)] = Field(description="file in include/sql/sources")
     entities: dict[Name, Any] = Field(min_length=1)
     _file: str = PrivateAttr("")

@@ -94,6 +94,10 @@ class Api:
         after = [run for run in newest if _instant(run["queued_at"] or run["run_after"]) >= _instant(since)]
         return dict(after[-1]) if after else None
 
+    def active(self) -> set[str]:
+        """DAGs with a run that has not ended."""
+        return {run["dag_id"] for run in self._all("/dags/~/dagRuns", "dag_runs", state=["queued", "running"])}
+
     def announced(self, run: dict[str, Any]) -> bool:
         """Whether a run updated an asset, so that others follow it."""
         found = self.call(
@@ -105,8 +109,11 @@ class Api:
         return list(self._all(f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances", "task_instances"))
 
     def result(self, run: dict[str, Any]) -> dict[str, int]:
-        """The counts that the last task of a run returned, summed over its mapped instances."""
-        done = [task for task in self.tasks(run) if task["state"] == "success" and task["end_date"]]
+        """The counts that the last task of a run, checks apart, returned; summed over its mapped instances."""
+        done = [
+            task for task in self.tasks(run)
+            if task["state"] == "success" and task["end_date"] and not task["task_id"].startswith("check_")
+        ]  # fmt: skip
         last = max(done, key=lambda task: _instant(task["end_date"]), default={"task_id": ""})["task_id"]
         summed: dict[str, int] = {}
         for task in done:

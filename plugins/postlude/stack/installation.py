@@ -195,7 +195,8 @@ class Installation:
             # --skip-serve-logs: else they listen on all addresses, to serve files the api-server reads itself
             Component("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), env),
             Component("dag-processor", (*airflow, "dag-processor"), env),
-            Component("triggerer", (*airflow, "triggerer", "--skip-serve-logs"), env),
+            # it may wait for its triggers for ever; they are in the database and lose nothing
+            Component("triggerer", (*airflow, "triggerer", "--skip-serve-logs"), env, grace=3),
             Component("catcher", (*ours, "catcher"), env, wave=1),
             Component("web", (*ours, "web"), env, wave=1),
         ]

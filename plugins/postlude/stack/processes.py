@@ -35,6 +35,7 @@ class Component:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     wave: int = 0
+    grace: float = 15.0  # seconds between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Record:
     pid: int
     born: str
     wave: int = 0
+    grace: float = 15.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -123,7 +125,7 @@ class Processes:
                 )
             except OSError as error:
                 raise Unavailable(f"{component.name} could not be started: {error}") from None
-            record = Record(component.name, child.pid, birth(child.pid) or "", component.wave)
+            record = Record(component.name, child.pid, birth(child.pid) or "", component.wave, component.grace)
             self._children[component.name] = child
             _write(self._pid_file(component.name), record.__dict__)
         return record
@@ -255,27 +257,29 @@ def members(record: Record, home: Path, descendants: bool = False) -> list[psuti
     return list(found.values())
 
 
-def _stop(records: list[Record], home: Path, grace: float) -> None:
-    """SIGTERM to the leaders, which know best how to end their children; at half of `grace` to all; then SIGKILL."""
-    seen: dict[int, psutil.Process] = {}
+def _stop(records: list[Record], home: Path, longest: float) -> None:
+    """SIGTERM to the leaders, which know best how to end their children; at half of the grace to all; then SIGKILL."""
+    seen: dict[int, tuple[psutil.Process, float]] = {}
 
-    def left(descendants: bool = False) -> list[psutil.Process]:
+    def left(descendants: bool = False) -> list[tuple[psutil.Process, float]]:
         for record in records:
-            seen.update({process.pid: process for process in members(record, home, descendants)})
-        return [process for process in seen.values() if _alive(process)]  # also those whose parent is gone meanwhile
+            for process in members(record, home, descendants):
+                seen[process.pid] = process, min(record.grace, longest)
+        return [found for found in seen.values() if _alive(found[0])]  # also those whose parent is gone meanwhile
 
     leaders = {record.pid for record in records if is_running(record)}
-    for process in left(descendants=True):
+    for process, _ in left(descendants=True):
         with suppress(OSError, psutil.Error):
             if (
                 process.pid in leaders or os.getsid(process.pid) not in leaders
             ):  # whose leader is gone, must be told itself
                 process.terminate()
     began, told = time.monotonic(), 0.0
-    while (survivors := left()) and (elapsed := time.monotonic() - began) < grace + 5:
-        if elapsed > grace / 2 and elapsed - told > 1:
-            told = elapsed
-            for process in survivors:
+    while (survivors := left()) and (elapsed := time.monotonic() - began) < longest + 5:
+        again = elapsed - told > 1
+        for process, grace in survivors if again else ():
+            if elapsed > grace / 2:
+                told = elapsed
                 with suppress(psutil.Error):
                     process.send_signal(signal.SIGKILL if elapsed > grace else signal.SIGTERM)
         time.sleep(0.05)

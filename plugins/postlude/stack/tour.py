@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,11 +74,12 @@ def one_pass(stack: Stack) -> dict[str, Any]:
         segmented = _finish(stack, api, dags, "segment", after=ingested)
         for campaign in campaigns:
             _finish(stack, api, dags, campaign, after=segmented)
-        for dag_id in ("deliver", "feedback", "report"):
-            api.unpause(dag_id)
+        for dag_id in dags:
+            api.unpause(dag_id)  # from now on, also what has a clock of its own
+        _finish(stack, api, dags, "deliver", note=lambda: f"{_summary(stack)['sent'] - before['sent']:,} messages sent")
+        for dag_id in ("feedback", "report"):
             _finish(stack, api, dags, dag_id)
-        if "maintenance" in dags:
-            api.unpause("maintenance")
+        _settle(stack, api)
     found = _summary(stack)
     return found | {
         "sent_before": before["sent"],
@@ -92,7 +94,7 @@ def show(stack: Stack, found: dict[str, Any], running: bool, seconds: float) -> 
     console.print()
     table = _table("Orders in", "source", "customers", "orders", "lines", "quarantined", "why")
     for name, source in found["sources"].items():
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in source["reasons"].items())
+        reasons = _first(source["reasons"])
         table.add_row(name, *(f"{source[key]:,}" for key in ("customers", "orders", "lines", "quarantined")), reasons)
     console.print(table)
     table = _table("Customers per stage", *found["stages"])
@@ -101,7 +103,7 @@ def show(stack: Stack, found: dict[str, Any], running: bool, seconds: float) -> 
     table = _table("Messages", "campaign", "enrolled", "state of its messages", "not sent, because")
     for name, campaign in found["campaigns"].items():
         states = ", ".join(f"{state} {count:,}" for state, count in campaign["states"].items())
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in list(campaign["reasons"].items())[:4])
+        reasons = _first(campaign["reasons"])
         table.add_row(name, f"{campaign['enrolled']:,}", states, reasons)
     console.print(table)
     say = stack.tell.line
@@ -152,7 +154,13 @@ def _parsed(stack: Stack, api: Api, step: Step) -> dict[str, dict[str, Any]]:
 
 
 def _finish(
-    stack: Stack, api: Api, dags: dict[str, dict[str, Any]], dag_id: str, after: dict[str, Any] | None = None
+    stack: Stack,
+    api: Api,
+    dags: dict[str, dict[str, Any]],
+    dag_id: str,
+    after: dict[str, Any] | None = None,
+    *,
+    note: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """One run to its end: started here or, with `after`, the one that run's asset event starts."""
     with stack.tell.step(dag_id.replace("campaign__", "campaign ")) as step:
@@ -166,8 +174,12 @@ def _finish(
             step("running")
 
         run = api.wait(run, PATIENCE, watch)
-        counts = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in api.result(run).items() if count)
-        step.note = counts + (
+        if note:
+            step.note = note()
+            return run
+        counts = sorted((item for item in api.result(run).items() if item[1]), key=lambda item: -item[1])[:5]
+        step.note = ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in counts)
+        step.note += (
             ""
             if after is None or run["run_type"] == "asset_triggered"
             else " (started by hand: nothing new was announced)"
@@ -193,6 +205,17 @@ def _follow(
     return run
 
 
+def _settle(stack: Stack, api: Api, patience: float = 120) -> None:
+    """Wait for the runs that the clock started meanwhile, so that none is cut off; as long as that is bearable."""
+    end = time.monotonic() + patience
+    while (running := api.active()) and time.monotonic() < end:
+        with stack.tell.step(f"also running: {', '.join(sorted(running))}") as step:
+            while api.active() & running and time.monotonic() < end:
+                stack.check_alive()
+                step("by its own clock")
+                time.sleep(0.5)
+
+
 def _summary(stack: Stack) -> dict[str, Any]:
     engine = db.engine(stack.at.database())
     try:
@@ -205,6 +228,12 @@ def _summary(stack: Stack) -> dict[str, Any]:
 def _newest_report(home: Path) -> str | None:
     pages = sorted((home / "reports").glob("*.html"), key=lambda path: path.stat().st_mtime)
     return str(pages[-1]) if pages else None
+
+
+def _first(counts: dict[str, int], shown: int = 4) -> str:
+    """The most frequent ones, and how many others there are."""
+    parts = [f"{name} {count:,}" for name, count in list(counts.items())[:shown]]
+    return ", ".join(parts + ([f"and {len(counts) - shown} more"] if len(counts) > shown else []))
 
 
 def _table(title: str, *columns: str) -> Table:
