@@ -7,7 +7,8 @@ starts `segment`.
 **When** daily at 05:00 UTC, partitioned by business date. By hand at any time.
 
 **Parameters**
-- `as_of`: run as of this instant (rows after it are left for a later run); empty: now.
+- `as_of`: run as of this instant; what is delivered is loaded whole, and every stage after it sees only what was true then.
+  Empty: now.
 - `source`: one source only, by the name of its file; empty: all that are enabled.
 
 **When it is red**

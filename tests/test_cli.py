@@ -108,10 +108,7 @@ def test_every_file_people_edit_is_checked_and_every_command_explains_itself(she
     said = shell("validate", code=2, POSTLUDE_INCLUDE=str(include))
     assert "win_back.yml:5: ownr: unknown key" in said
     assert "calendar.yml:1" in said
-    commands = (
-        "init sample ingest segment plan deliver feedback report run status why validate schema catcher web".split()
-    )
-    for command in commands[:3] + commands[-2:]:
+    for command in ("init", "ingest", "why"):
         assert "Usage" in shell(command, "--help")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sqlalchemy import Engine
 
@@ -97,9 +99,12 @@ def test_a_score_clicked_in_the_mail_is_a_review_and_ends_the_campaign(world: Wo
     world.plan(ask, "2026-03-03")
     world.deliver(ask, now="2026-04-01 12:00")
     message = world.post.taken[0][0].message_id
-    world.do("insert into event_inbox (received_at, source, dedupe_key, payload) values "
-             "('2026-04-01 13:00', 'web', 'k', jsonb_build_object('kind', 'rated', 'message_id', cast(:m as text), 'detail', jsonb_build_object('score', 4)))",
-             m=str(message))  # fmt: skip
+    rated = {"kind": "rated", "message_id": str(message), "detail": {"score": 4}}
+    world.do(
+        "insert into event_inbox (received_at, source, dedupe_key, payload) "
+        "values ('2026-04-01 13:00', 'web', 'k', cast(:p as jsonb))",
+        p=json.dumps(rated),
+    )
     assert world.feedback("2026-04-01 14:00")["rated"] == 1
     world.plan(ask, "2026-04-01 15:00")
     assert world.do("select exit_reason from enrolments") == [("goal_met",)]

@@ -144,7 +144,7 @@ def _campaigns(name: str | None) -> list[str]:
 def catcher_at_hand() -> Iterator[str | None]:
     """Where mail goes without a relay: the running catcher, or one of our own for as long as this command runs."""
     config = settings()
-    if config.sending:
+    if config.sending or config.catcher_url:
         yield None
         return
     with socket.socket() as probe:
@@ -459,6 +459,26 @@ def down() -> None:
 
 
 @app.command()
+def logs(
+    component: Annotated[list[str] | None, typer.Argument(help="e.g. scheduler; default: all.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what comes.")] = False,
+    lines: Annotated[int, typer.Option(help="How many lines of each.")] = 20,
+) -> None:
+    """What the components of `postlude up` said."""
+    from postlude import stack
+
+    stack.logs(component, follow=follow, lines=lines)
+
+
+@app.command()
+def ps(as_json: AsJson = False) -> None:
+    """Which components run in this home, and where they are reached."""
+    from postlude import stack
+
+    show(stack.status(), as_json)
+
+
+@app.command()
 def demo(
     customers: Annotated[int, typer.Option(help="Size of the sample shop.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the sample shop.")] = 7,
@@ -475,7 +495,14 @@ def _clock(now: datetime, fixed: bool) -> Callable[[], datetime]:
 
 
 def _ready() -> None:
-    """The database exists and its schema is up to date; a new home gets both."""
+    """The database exists and its schema is up to date; a new home gets both. Ports are those of a running stack."""
+    from postlude import stack
+
+    running = stack.running_settings()
+    for name in ("catcher_smtp_port", "catcher_http_port", "web_url"):
+        if (value := getattr(running, name)) != getattr(settings(), name):
+            os.environ[f"POSTLUDE_{name.upper()}"] = str(value)
+    settings.cache_clear()
     url = db.server_url()
     if db.create_database(url) or not db.is_migrated():
         db.migrate(url)

@@ -135,7 +135,11 @@ def engine(url: URL | str) -> Engine:
     """Engine for the library: psycopg 3, UTC, durable commits, the `postlude` schema first."""
     options = "-csearch_path=postlude,public -ctimezone=UTC -csynchronous_commit=on -cstatement_timeout=0"
     return create_engine(
-        _psycopg(make_url(url)), connect_args={"options": options}, json_serializer=dumps, hide_parameters=True, pool_pre_ping=True
+        _psycopg(make_url(url)),
+        connect_args={"options": options},
+        json_serializer=dumps,
+        hide_parameters=True,
+        pool_pre_ping=True,
     )
 
 

@@ -228,9 +228,8 @@ def transport(now: datetime | None = None) -> tuple[str, str]:
     """
     config = settings()
     if not config.sending:
-        return "smtp", (
-            f"smtp://127.0.0.1:{config.catcher_smtp_port}?starttls=never&events=http://127.0.0.1:{config.catcher_http_port}/api/events"
-        )
+        port, reports = config.catcher_smtp_port, f"http://127.0.0.1:{config.catcher_http_port}/api/events"
+        return "smtp", config.catcher_url or f"smtp://127.0.0.1:{port}?starttls=never&events={reports}"
     if not config.smtp_url:
         raise InputError(
             "POSTLUDE_SENDING is on but POSTLUDE_SMTP_URL is empty; write e.g. smtp://user:password@relay.example:587"
@@ -362,8 +361,8 @@ def validate() -> list[Fault]:
             continue
         faults += template_faults(campaign)
         named = {campaign.trigger.enters, *campaign.audience.exclude} - {None}
-        faults += [
-            Fault(f"include/campaigns/{campaign.id}.yml", 0, "trigger.enters", f'there is no segment "{name}"; add include/segments/{name}.yml')
-            for name in sorted(named - known)
-        ]  # fmt: skip
+        file = f"include/campaigns/{campaign.id}.yml"
+        for name in sorted(named - known):
+            told = f'there is no segment "{name}"; add include/segments/{name}.yml'
+            faults.append(Fault(file, 0, "trigger.enters", told))
     return faults

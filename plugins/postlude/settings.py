@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     # sending
     sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")
     smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
+    catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026
     web_url: str = Field(
