@@ -1,0 +1,92 @@
+"""Pictures for README and docs, taken from a running stack: `make up`, then `make screenshots`.
+
+Needs Chromium (Debian: apt-get install chromium) and the packages of requirements/dev.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from postlude import stack
+from postlude.settings import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def main() -> int:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium or not stack.status()["components"]:
+        print("needs chromium, and a running stack: make up", file=sys.stderr)
+        return 2
+    config = stack.running_settings()
+    airflow = f"http://127.0.0.1:{ports().get('airflow', config.airflow_port)}"
+    catcher = f"http://127.0.0.1:{config.catcher_http_port}"
+    password = json.loads((config.home / "airflow" / "passwords.json").read_text())["admin"]
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        sign_in(page, airflow, password)
+        take(page, f"{airflow}/dags?limit=50", "dags", wait=4000)
+        token = page.request.post(f"{airflow}/auth/token", data={"username": "admin", "password": password}).json()
+        header = {"Authorization": f"Bearer {token['access_token']}"}
+        dag = "ingest"
+        runs = page.request.get(
+            f"{airflow}/api/v2/dags/{dag}/dagRuns?order_by=-start_date&limit=1", headers=header
+        ).json()
+        run = runs["dag_runs"][0]["dag_run_id"]
+        page.goto(f"{airflow}/dags/{dag}/runs/{run}")
+        page.wait_for_timeout(3000)
+        page.mouse.click(163, 79)  # the button that shows the run as a graph; it has no name
+        page.wait_for_timeout(3000)
+        save(page, "run")
+        take(page, f"{airflow}/plugin/postlude-report", "report-in-airflow", wait=3000)
+        take(page, f"{catcher}/", "catcher", wait=500)
+        mails = page.request.get(f"{catcher}/api/messages?limit=500").json()
+        for campaign in ("feedback_30d", "win_back", "loyalty_join"):
+            mail = next((m for m in mails["messages"] if m.get("campaign") == campaign), None)
+            if mail:
+                take(page, f"{catcher}/messages/{mail['id']}", f"mail-{campaign.replace('_', '-')}", wait=700)
+        browser.close()
+    return 0
+
+
+def ports() -> dict[str, int]:
+    path = settings().home / "run" / "ports.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def sign_in(page: Page, airflow: str, password: str) -> None:
+    page.goto(f"{airflow}/auth/login")
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    page.wait_for_timeout(3000)
+
+
+def take(page: Page, url: str, name: str, wait: int) -> None:
+    page.goto(url)
+    page.wait_for_timeout(wait)
+    save(page, name)
+
+
+def save(page: Page, name: str) -> None:
+    page.screenshot(path=IMAGES / f"{name}.png")
+    print(f"docs/images/{name}.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
