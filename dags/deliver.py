@@ -55,7 +55,9 @@ def deliver():
     def deliver_shard(run, shard):
         from postlude import pipeline
 
-        return pipeline.deliver(wall_clock, run.worker, run.run_id, run.origin, shard=shard, shards=run.params["shards"])
+        return pipeline.deliver(
+            wall_clock, run.worker, run.run_id, run.origin, shard=shard, shards=run.params["shards"]
+        )
 
     shards = guard()
     shards >> recover() >> deliver_shard.expand(shard=shards)

@@ -9,7 +9,7 @@ starts `segment`.
 **Parameters**
 - `as_of`: run as of this instant; what is delivered is loaded whole, and every stage after it sees only what was true then.
   Empty: now.
-- `source`: one source only, by the name of its file; empty: all that are enabled.
+- `source`: one source only, by the name of its file, scheduled or not; empty: all scheduled ones that have something to deliver.
 
 **When it is red**
 - `extract`: the log names file and line. Mend or redeliver the file, then clear the task.
@@ -26,7 +26,7 @@ of its instant.
 
 from airflow.sdk import CronPartitionTimetable, Param, dag, task_group
 
-from postlude.orchestration import AS_OF, EVERY_DAG, ORDERS, choose, stage, total
+from postlude.orchestration import AS_OF, EVERY_DAG, ORDERS, stage, total
 
 SOURCE = Param(None, type=["null", "string"], title="One source only", description="Name of a file in include/sources.")
 
@@ -43,7 +43,7 @@ def ingest():
     def list_sources(run):
         from postlude import pipeline
 
-        return choose(pipeline.list_sources(), run.params["source"])
+        return pipeline.list_sources(run.params["source"])
 
     @task_group
     def shop(source):

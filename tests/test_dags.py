@@ -386,12 +386,13 @@ def test_counts_of_many_sources_are_added_up_also_of_a_single_one(orchestration:
     assert orchestration.total([one, None, {"orders": 4}]) == {"sources": 2, "orders": 7}
 
 
-def test_a_source_is_chosen_by_the_name_of_its_file(orchestration: ModuleType) -> None:
-    paths = ["/x/shop.yml", "/x/market.yml"]
-    choose: Callable[..., list[str]] = orchestration.choose
-    assert (choose(paths, None), choose(paths, "market"), choose(paths, "shop.yml")) == (paths, paths[1:], paths[:1])
-    with pytest.raises(InputError, match='no "shopp" among the enabled sources: shop, market'):
-        choose(paths, "shopp")
+def test_a_source_is_chosen_by_the_name_of_its_file_scheduled_or_not() -> None:
+    from postlude import pipeline
+
+    assert [Path(path).stem for path in pipeline.list_sources("online_retail.yml")] == ["online_retail"]
+    assert "online_retail" not in [Path(path).stem for path in pipeline.list_sources()]
+    with pytest.raises(InputError, match='no source "shopp"; there are'):
+        pipeline.list_sources("shopp")
 
 
 # ---------------------------------------------------------------- one real pass

@@ -436,3 +436,19 @@ def test_crossing_the_loyalty_threshold_invites_once_in_a_lifetime(world: World)
     world.plan(join, "2026-06-09 09:30")
     world.deliver(join, now="2026-06-09 09:30")
     assert world.received(ana) == ["invite"]
+
+
+def test_nothing_is_sent_over_a_connection_that_forgets_commits(world: World, database: object) -> None:
+    from postlude import db
+    from postlude.errors import InputError
+
+    lapsing(world)
+    back = campaign("win_back")
+    world.plan(back, "2026-06-01 08:30")
+    world.do(f'alter role postgres in database "{database.database}" set synchronous_commit = off')  # type: ignore[attr-defined]
+    forgetful = db.create_engine(db._psycopg(database), connect_args={"options": "-csearch_path=postlude,public"})  # type: ignore[arg-type]
+    world.engine = forgetful
+    with pytest.raises(InputError, match="synchronous_commit is off"):
+        world.deliver(back, now="2026-06-01 09:30", fresh=False)
+    assert world.post.taken == []
+    forgetful.dispose()

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import (
@@ -260,18 +259,6 @@ def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Cou
             if isinstance(value, int) and not isinstance(value, bool):
                 summed[key] = summed.get(key, 0) + value
     return summed
-
-
-def choose(paths: list[str], name: str | None) -> list[str]:
-    """The source files to work on: all, or the one called `name`, with or without ending. Raises InputError."""
-    names = [Path(path).stem for path in paths]
-    if not name:
-        return paths
-    if (wanted := Path(name).stem) not in names:
-        raise InputError(
-            f'parameter source: there is no "{name}" among the enabled sources: {", ".join(names) or "none"}'
-        )
-    return [paths[names.index(wanted)]]
 
 
 def use_connection() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Engine, Row, text
 
 from postlude import db, rendering, tokens
 from postlude.calendar import Calendar
@@ -73,6 +73,7 @@ class Outbox:
         no attempt is used up.
         """
         done = 0
+        self._demand_durable_commits()
         with self.channel.connect(self.url) as send:
             while limit is None or done < limit:
                 claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
@@ -92,6 +93,14 @@ class Outbox:
                 if progress:
                     progress(done)
         return dict(self.counts)
+
+    def _demand_durable_commits(self) -> None:
+        """Without them a crash of the database forgets intents, and what was sent would be sent again."""
+        with db.transaction(self.engine) as conn:
+            if conn.scalar(text("select current_setting('synchronous_commit')")) in ("off", "local"):
+                raise InputError(
+                    "synchronous_commit is off for this database connection; switch it on before anything is sent"
+                )
 
     # ------------------------------------------------------------ claim
 

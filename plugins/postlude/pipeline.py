@@ -62,10 +62,21 @@ def _recorded(stage: str, subject: str, now: datetime, run_id: str, origin: str)
 # ---------------------------------------------------------------- orders in
 
 
-def list_sources() -> list[str]:
-    """Paths of the source files whose data is there; one that has nothing to deliver is left out with a line in the log."""
+def list_sources(only: str | None = None) -> list[str]:
+    """Paths of the source files to work on: all scheduled ones that have something to deliver, or the one called `only`.
+
+    Raises InputError when there is no source of that name.
+    """
+    paths = sorted((settings().include / "sources").glob("[!.]*.yml"))
+    if only:
+        chosen = [str(path) for path in paths if path.stem == Path(only).stem]
+        if not chosen:
+            raise InputError(
+                f'there is no source "{only}"; there are {", ".join(path.stem for path in paths) or "none"}'
+            )
+        return chosen
     found = []
-    for path in sorted((settings().include / "sources").glob("[!.]*.yml")):
+    for path in paths:
         source = load_source(path)
         if not source.scheduled:
             continue
@@ -361,8 +372,8 @@ def validate() -> list[Fault]:
             continue
         faults += template_faults(campaign)
         named = {campaign.trigger.enters, *campaign.audience.exclude} - {None}
-        file = f"include/campaigns/{campaign.id}.yml"
+        shown = f"include/campaigns/{campaign.id}.yml"
         for name in sorted(named - known):
             told = f'there is no segment "{name}"; add include/segments/{name}.yml'
-            faults.append(Fault(file, 0, "trigger.enters", told))
+            faults.append(Fault(shown, 0, "trigger.enters", told))
     return faults
