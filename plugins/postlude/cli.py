@@ -222,7 +222,12 @@ def segment(as_of: AsOf = "", as_json: AsJson = False) -> None:
 
 
 @app.command()
-def plan(campaign: CampaignName = None, as_of: AsOf = "", as_json: AsJson = False) -> None:
+def plan(
+    campaign: CampaignName = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show counts and reasons; write nothing.")] = False,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
     """Enrol customers and plan their messages; checked, then released. Nothing is sent by this."""
     from postlude import pipeline
 
@@ -230,7 +235,10 @@ def plan(campaign: CampaignName = None, as_of: AsOf = "", as_json: AsJson = Fals
     now, run_id = instant(as_of), new_run("plan")
     results = {}
     for file in _campaigns(campaign):
-        results[Path(file).stem] = pipeline.run_campaign(file, now, run_id, "cli")
+        if dry_run:
+            results[Path(file).stem] = pipeline.rehearse_campaign(file, now, run_id)
+        else:
+            results[Path(file).stem] = pipeline.run_campaign(file, now, run_id, "cli")
         if not as_json:
             show(results[Path(file).stem], False, Path(file).stem)
     if as_json:

@@ -224,6 +224,21 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
     return counts | release(campaign, now, run_id, origin)
 
 
+def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
+    """What `plan` would do, in counts and reasons, without writing anything: the same code, then rolled back."""
+    spec = load_campaign(Path(campaign))
+    if faults := template_faults(spec):
+        raise InputError(faults)
+    with db.default_engine().connect() as conn:  # never committed
+        counts = enrolment.enrol(conn, spec, now, run_id)
+        counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
+        due = text("""select count(*) filter (where state = 'expired') as expired, min(send_at) filter (where state = 'held') as first
+                      from messages where run_id = :run""")
+        counts |= {"already_expired": (row := conn.execute(due, {"run": run_id}).one()).expired, "first_due": row.first}
+        conn.rollback()
+    return counts | {"written": "nothing"}
+
+
 def campaign_files() -> list[str]:
     return [str(path) for path in sorted((settings().include / "campaigns").glob("[!.]*.yml"))]
 
