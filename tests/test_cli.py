@@ -47,11 +47,15 @@ def shell(database: URL, tmp_path: Path) -> Shell:
 def test_one_pass_by_hand_and_the_second_sends_nothing_twice(shell: Shell) -> None:
     shell("init")
     made = shell.json("sample", "--customers", "3000", "--as-of", "2026-11-20T12:00:00")
+    loaded = shell.json("ingest", "--as-of", "2026-11-20T12:00:00")["sample_shop"]["rows_loaded"]
+    assert loaded == sum(made[e] for e in made if e not in ("folder", "faulty")) - made["faulty"]
+    shell.json("segment", "--as-of", "2026-11-20T12:00:00")
+    dry = shell.json("plan", "--dry-run", "--as-of", "2026-11-20T12:00:00")
+    assert shell.json("status")["campaigns"] == {}  # a dry run writes nothing ...
     first = shell.json("run", "--as-of", "2026-11-20T12:00:00")
-    assert (
-        first["load sample_shop"]["rows_loaded"]
-        == sum(made[e] for e in made if e not in ("folder", "faulty")) - made["faulty"]
-    )
+    for name, counts in dry.items():  # ... and says what the run then does
+        for what in ("enrolled", "holdout", "planned", "reasons"):
+            assert counts[what] == first[f"plan {name}"][what]
     assert first["deliver"]["sent"] > 0
     assert first["apply events"]["events"] == first["deliver"]["sent"]  # the catcher confirms each
     second = shell.json("run", "--as-of", "2026-11-20T12:00:00")
