@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from postlude.errors import GateClosed
 from postlude.message import Outcome
+from test_mailbox import dsn
 from world import World, at, campaign, days
 
 
@@ -418,6 +420,29 @@ def test_only_the_recipients_own_fault_suppresses_the_address(world: World) -> N
     world.post.answer = None
     world.deliver(back, now="2026-06-14 09:30")
     assert world.post.taken == []
+
+
+def test_a_bounce_in_the_mailbox_suppresses_only_the_person_it_is_signed_for(world: World, tmp_path: Path) -> None:
+    from postlude import db, feedback, tokens
+
+    ana, ben = lapsing(world), lapsing(world)
+    back = campaign("win_back")
+    world.plan(back, "2026-06-01 08:30")
+    world.deliver(back, now="2026-06-01 09:30")
+    [mine] = [m.message_id for m, _ in world.post.taken if m.recipient.address.startswith("1@")]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "1").write_bytes(dsn(to=tokens.bounce_address(mine, "bounces.shop.example")))
+    (tmp_path / "new" / "2").write_bytes(dsn(to="b+" + "a" * 26 + "." + "b" * 20 + "@bounces.shop.example"))  # forged
+    for _ in range(2):  # read twice, counted once
+        with db.transaction(world.engine) as conn:
+            counts, read = feedback.collect_mailbox(conn, tmp_path, at("2026-06-01 12:00"))
+            feedback.apply(conn, at("2026-06-01 12:05"))
+        assert (counts["bounce"], len(read)) == (2, 2)
+    assert world.do("select address, reason from suppressions") == [("1@customers.example", "hard_bounce")]
+    assert world.do("select problem from event_inbox where problem is not null") == [("unknown message",)]
+    world.deliver(back, now="2026-06-07 09:30")
+    assert world.received(ana) == ["miss_you"]
+    assert world.received(ben) == ["miss_you", "whats_new"]
 
 
 # ---------------------------------------------------------------- welcome to the club

@@ -6,12 +6,14 @@ settled unknowns, in one transaction.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import db
+from postlude import db, mailbox
 from postlude.channels import Channel
 
 OVERLAP = timedelta(hours=1)  # reports may become visible late; told again they change nothing
@@ -33,6 +35,40 @@ def collect(conn: Connection, channel: Channel, url: str, name: str, now: dateti
     ]
     landed = db.run(conn, "54_land_events", rows=db.dumps(rows), source=name, now=now).rowcount if rows else 0
     return {"reported": len(rows), "landed": landed}
+
+
+def collect_mailbox(conn: Connection, maildir: Path, now: datetime) -> tuple[dict[str, int], list[Path]]:
+    """Land bounces, complaints and replies of a Maildir; returns counts and the files that may go once this is committed.
+
+    The same mail again has the same key. A mail whose envelope address is not ours is landed too, and changes nothing.
+    """
+    counts = {"mails": 0, "bounce": 0, "complaint": 0, "auto_reply": 0, "reply": 0, "unreadable": 0, "landed": 0}
+    rows, read = [], []
+    for path, raw in mailbox.messages(maildir):
+        reading = mailbox.read(raw)
+        counts["mails"] += 1
+        counts[reading.kind] += 1
+        read.append(path)
+        rows += [
+            {"dedupe_key": f"mail:{hashlib.sha256(raw).hexdigest()}", "payload": payload}
+            for payload in _reports(reading)
+        ]
+    if rows:
+        counts["landed"] = db.run(conn, "54_land_events", rows=db.dumps(rows), source="mailbox", now=now).rowcount
+    return counts, read
+
+
+def _reports(reading: mailbox.Reading) -> list[dict[str, Any]]:
+    """The event a mail stands for; none for automatic answers and what cannot be read."""
+    kinds = {"bounce": "bounced", "complaint": "complained", "reply": "replied"}
+    if reading.kind not in kinds:
+        return []
+    detail: dict[str, Any] = {}
+    if reading.failures:
+        # a message goes to one person: the worst that is reported of it counts
+        worst = max(reading.failures, key=lambda failure: (failure.hard, failure.permanent))
+        detail = {"hard": worst.hard, "permanent": worst.permanent, "status": worst.status}
+    return [{"kind": kinds[reading.kind], "message_id": str(reading.message_id or ""), "detail": detail}]
 
 
 def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any]:

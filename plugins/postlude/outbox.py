@@ -259,6 +259,9 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         text=content.text,
         html=content.html,
         date=now,
+        return_path=tokens.bounce_address(letter.message_id, settings().bounce_domain)
+        if settings().bounce_domain
+        else None,
         list_unsubscribe=unsubscribe if marketing else None,
         list_id=f"{letter.campaign_id.replace('_', '-')}.{domain}" if marketing else None,
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,

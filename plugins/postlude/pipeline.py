@@ -324,6 +324,16 @@ def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     name, url = transport()
     with _recorded("collect", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.collect(conn, channel(name), url, "email", now))
+    if maildir := settings().mailbox:
+        with _recorded("collect", "mailbox", now, run_id, origin) as found:
+            with db.transaction() as conn:
+                mails, read = feedback_stage.collect_mailbox(conn, maildir, now)
+            done = maildir / "processed"
+            done.mkdir(exist_ok=True)
+            for path in read:  # only now that they are landed for good
+                path.replace(done / path.name)
+            found.update(mails)
+        counts.update({f"mail_{kind}": count for kind, count in mails.items()})
     return counts
 
 

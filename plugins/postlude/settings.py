@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026
+    bounce_domain: str = Field(
+        "", description="domain whose mail lands in `mailbox`; set: every message has an own bounce address"
+    )
+    mailbox: Path | None = Field(None, description="Maildir in which bounces, complaints and replies arrive")
     web_url: str = Field(
         "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"
     )

@@ -97,6 +97,30 @@ def score_links(message_id: UUID | str) -> dict[str, str]:
     return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}
 
 
+def bounce_address(message_id: UUID, domain: str) -> str:
+    """Envelope sender of a message: bounces come back to it, and only we can make it (VERP).
+
+    Lower-case letters and digits only, 49 before the @: some systems change case or cut what is longer than 64.
+    """
+    key = base64.b32encode(message_id.bytes).decode().rstrip("=").lower()
+    return f"b+{key}.{_bounce_mac(_current(), message_id)}@{domain}"
+
+
+def bounced_message(address: str) -> UUID | None:
+    """The message whose bounce address this is; None for any other address, also for a forged one."""
+    hit = re.fullmatch(r"b\+([a-z2-7]{26})\.([a-z2-7]{20})@[^@\s]+", address.strip().lower())
+    if not hit:
+        return None
+    message_id = UUID(bytes=base64.b32decode(hit[1].upper() + "======"))
+    good = [hmac.compare_digest(_bounce_mac(key, message_id), hit[2]) for key in _keys().values()]
+    return message_id if any(good) else None
+
+
+def _bounce_mac(key: bytes, message_id: UUID) -> str:
+    digest = hmac.new(_subkey(key, "bounce"), message_id.bytes, hashlib.sha256).digest()
+    return base64.b32encode(digest[:15])[:20].decode().lower()
+
+
 def _link(page: str, token: str) -> str:
     return f"{settings().web_url.rstrip('/')}/{page}/{token}"
 
