@@ -5,6 +5,7 @@ first request. Airflow does not guard what a plugin mounts: each route below dep
 """
 
 import functools
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from html import escape
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk import BaseOperatorLink
 
 from postlude.settings import settings
 
@@ -103,8 +105,25 @@ class OnFirstRequest:
         await self.app()(scope, receive, send)
 
 
+class DataDocsLink(BaseOperatorLink):
+    """A button on every check task: the Data Docs of this very run, once they are written."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        gate = re.search(r"(?:^|\.)check_(\w+)$", ti_key.task_id)
+        if not gate:
+            return ""  # Airflow shows no button
+        run = re.sub(r"[^\w.-]", "-", f"{ti_key.dag_id}/{ti_key.run_id}")
+        found = sorted((settings().home / "data_docs" / gate[1]).glob(f"{run}*/index.html"))
+        # one page per source where the check is mapped: several of them are chosen from the list
+        page = f"{gate[1]}/{found[0].parent.name}/" if len(found) == 1 else ""
+        return f"/postlude/docs/{quote(page)}" if found else ""
+
+
 class PostludePlugin(AirflowPlugin):
     name = "postlude"
+    global_operator_extra_links = [DataDocsLink()]  # noqa: RUF012
     fastapi_apps = [  # noqa: RUF012
         {"app": OnFirstRequest(lambda: pages(settings().home)), "url_prefix": "/postlude", "name": "postlude"}
     ]

@@ -210,3 +210,23 @@ def test_a_page_cannot_use_the_readers_login(answers: dict[str, Any]) -> None:
     assert all("default-src 'none'" in one for one in policy.values())
     assert not any("script-src" in one for page, one in policy.items() if "docs" in page)
     assert {answers[page]["viewer"][2]["x-content-type-options"] for page in PAGES} == {"nosniff"}
+
+
+def test_a_check_task_links_to_the_data_docs_of_its_run(tmp_path: Path) -> None:
+    script = """
+import sys, types
+import postlude_plugin as plugin
+key = lambda task: types.SimpleNamespace(dag_id="ingest", run_id="manual__2026-11-23T04:22:10+00:00__x", task_id=task)
+print(*[plugin.DataDocsLink().get_link(None, ti_key=key(task)) or "-" for task in sys.argv[1:]])
+"""
+    run = tmp_path / "data_docs" / "orders" / "ingest-manual__2026-11-23T04-22-10-00-00__x.shop"
+    run.mkdir(parents=True)
+    (run / "index.html").write_text("x")
+    env = os.environ | {
+        "POSTLUDE_HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "plugins"),
+        "AIRFLOW_HOME": str(tmp_path / "af"),
+    }
+    command = [sys.executable, "-c", script, "shop.check_orders", "shop.load", "check_features"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=True)
+    assert done.stdout.split() == ["/postlude/docs/orders/ingest-manual__2026-11-23T04-22-10-00-00__x.shop/", "-", "-"]
