@@ -182,7 +182,8 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     if faults:
         raise InputError(faults)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=_history_before(now, origin)))
+        past = _history_before(now, origin)
+        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=calendar()))
     return counts
 
 
@@ -213,7 +214,11 @@ def _history_before(now: datetime, origin: str) -> datetime | None:
 
 def template_faults(campaign: Campaign) -> list[Fault]:
     """Everything wrong with the templates of a campaign, by file and line."""
-    return [fault for name in dict.fromkeys(s.template for s in campaign.steps) for fault in rendering.check(name)]
+    return [
+        fault
+        for name in dict.fromkeys(t for s in campaign.steps for t in s.templates)
+        for fault in rendering.check(name)
+    ]
 
 
 def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
@@ -230,7 +235,7 @@ def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     if faults := template_faults(spec):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
-        counts = enrolment.enrol(conn, spec, now, run_id)
+        counts = enrolment.enrol(conn, spec, now, run_id, calendar=calendar())
         counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
         due = text("""select count(*) filter (where state = 'expired') as expired, min(send_at) filter (where state = 'held') as first
                       from messages where run_id = :run""")
