@@ -211,9 +211,9 @@ def test_a_branch_put_off_is_not_replaced_by_the_next(world: World, tmp_path: Pa
     world.post.answer = lambda message: Outcome("deferred", scope="recipient", reply="450 later")
     world.deliver(told, now="2026-03-03 10:00")
     world.post.answer = None
-    assert [(s, r) for name, s, r in world.states() if name in ("good", "bad", "rest")] == [
-        ("skipped", "condition_not_met"), ("scheduled", "not_now"), ("skipped", "other_branch"),
-    ]  # fmt: skip
+    assert set(world.states()) >= {
+        ("good", "skipped", "condition_not_met"), ("bad", "scheduled", "not_now"), ("rest", "skipped", "other_branch"),
+    }  # fmt: skip
     world.deliver(told, now="2026-03-03 12:00")
     assert world.received(ana) == ["bad"]
 

@@ -63,7 +63,8 @@ def _endings(campaign: Campaign) -> Broken:
         if (rule == "cancelled" and trigger.event == "cancelled") or (rule == "returned" and trigger.event in RETURNS):
             yield ("exit_on", number), f'the trigger "{trigger.event}" would end the passage it begins; take it out'
     if trigger.event in RETURNS and "return_open" in campaign.stop_while:
-        yield ("stop_while",), 'an open return would stop the mail about it; write "stop_while: [ticket_open]"'
+        at: Place = ("stop_while",) if "stop_while" in campaign.model_fields_set else ("trigger", "event")
+        yield at, 'an open return would stop the mail about it; write "stop_while: [ticket_open]"'
 
 
 def _order_of_steps(campaign: Campaign) -> Broken:
