@@ -17,7 +17,6 @@ with waiting as (
         e.customer_id,
         e.order_id,
         e.anchor_at,
-        e.watch_from,
         v.definition -> 'steps' as known_steps,
         coalesce(z.zone, s.time_zone) as zone,
         s.source_id
@@ -38,7 +37,12 @@ steps as (
 
 missing as (
     select
-        w.*,
+        w.enrolment_id,
+        w.customer_id,
+        w.order_id,
+        w.anchor_at,
+        w.zone,
+        w.source_id,
         t.id as step_id,
         t.template,
         t.variants,
@@ -64,37 +68,33 @@ missing as (
 started as (
     select
         n.*,
-        n.anchor_at as start_at,
-        cast(null as text) as given_up
-    from missing as n
-    where n.event is null
-    union all
-    select
-        n.*,
-        case when p.told_at is null then p.over_at else least(e.came_at, p.told_at + n.patience) end,
         case
+            when n.event is null then n.anchor_at
+            when p.told_at is null then p.over_at
+            else least(e.came_at, p.told_at + n.patience)
+        end as start_at,
+        case
+            when n.event is null then null
             when p.told_at is null then 'previous_not_sent'
             when (e.came_at is null or e.came_at > p.told_at + n.patience) and n.otherwise = 'skip' then 'event_did_not_come'
-        end
+        end as given_up
     from missing as n
-    cross join lateral (
+    left join lateral (
         select
             max(m.handed_over_at) filter (where m.state in ('sent', 'unknown')) as told_at,
             max(m.finalized_at) as over_at,
             count(*) filter (where m.finalized_at is not null) as over
         from messages as m
         where m.enrolment_id = n.enrolment_id and m.step_id = any(n.previous)
-    ) as p
+    ) as p on n.event is not null
     left join lateral (
         select first_event(n.event, n.enrolment_id, n.customer_id, n.order_id, p.told_at, :now) as came_at
     ) as e on p.told_at is not null
     where
-        n.event is not null
-        and (
-            (p.told_at is null and p.over = cardinality(n.previous))
-            or e.came_at <= p.told_at + n.patience
-            or p.told_at + n.patience <= cast(:now as timestamptz)
-        )
+        n.event is null
+        or (p.told_at is null and p.over = cardinality(n.previous))
+        or e.came_at <= p.told_at + n.patience
+        or p.told_at + n.patience <= cast(:now as timestamptz)
 ),
 
 timed as (

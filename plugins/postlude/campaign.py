@@ -5,9 +5,10 @@ A campaign is a named sequence of steps for one audience, with a trigger, a goal
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,25 @@ class Trigger(Strict):
     def reads_features(self) -> bool:
         """Does it read what the segment stage made, which speaks of one instant only?"""
         return bool(self.enters or self.leaves or self.date == "first_order")
+
+    def candidates(self, now: datetime, dates: list[dt.date], within: list[str]) -> tuple[str, dict[str, Any]]:
+        """The SQL file that fills the table `candidates` with everybody the trigger speaks of as of `now`, and its parameters.
+
+        dates: of the occasion, from the calendar; within: the segments an occasion is for, empty for everybody.
+        """
+        reach: dict[str, Any] = {"now": now, "max_age": self.max_age, "once_per": self.once_per}
+        if self.event:
+            return "30_candidates_of_event", reach | {"event": self.event}
+        if self.enters:
+            return "30_candidates_of_segment", reach | {"segment": self.enters}
+        if self.leaves:
+            return "30_candidates_of_departure", reach | {"segment": self.leaves}
+        if self.external:
+            return "30_candidates_of_outside", reach | {"kind": self.external}
+        if self.date:
+            return "30_candidates_of_date", reach | {"date_of": self.date, "days_before": self.days_before}
+        occasion = {"occasion": self.occasion, "dates": dates, "days_before": self.days_before, "within": within}
+        return "30_candidates_of_occasion", reach | occasion
 
     def in_words(self) -> str:
         if self.event:

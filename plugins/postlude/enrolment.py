@@ -110,30 +110,15 @@ def enrol(
 
 def _candidates(conn: Connection, campaign: Campaign, calendar: Calendar | None, now: datetime) -> None:
     """Fill the temporary table of everybody the trigger speaks of within its reach."""
-    trigger = campaign.trigger
-    reach: dict[str, Any] = {"now": now, "max_age": trigger.max_age, "once_per": trigger.once_per}
-    if trigger.event:
-        db.run(conn, "30_candidates_of_event", event=trigger.event, **reach)
-    elif trigger.enters:
-        db.run(conn, "30_candidates_of_segment", segment=trigger.enters, **reach)
-    elif trigger.leaves:
-        db.run(conn, "30_candidates_of_departure", segment=trigger.leaves, **reach)
-    elif trigger.date:
-        db.run(conn, "30_candidates_of_date", date_of=trigger.date, days_before=trigger.days_before, **reach)
-    elif trigger.external:
-        db.run(conn, "30_candidates_of_outside", kind=trigger.external, **reach)
-    else:
-        occasion = str(trigger.occasion)
-        dates = calendar.dates_of(occasion) if calendar else []
-        if not dates:
-            raise InputError(
-                f'{campaign.id}: trigger.occasion: the calendar has no occasion "{occasion}"; '
-                f"add {{id: {occasion}, date: ..., why: ...}} to occasions in include/calendar.yml"
-            )
-        db.run(
-            conn, "30_candidates_of_occasion", occasion=occasion, dates=dates, days_before=trigger.days_before,
-            within=list(campaign.audience.within), **reach,
-        )  # fmt: skip
+    occasion = campaign.trigger.occasion
+    dates = calendar.dates_of(occasion) if occasion and calendar else []
+    if occasion and not dates:
+        raise InputError(
+            f'{campaign.id}: trigger.occasion: the calendar has no occasion "{occasion}"; '
+            f"add {{id: {occasion}, date: ..., why: ...}} to occasions in include/calendar.yml"
+        )
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
+    db.run(conn, name, **params)
 
 
 def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> None:
