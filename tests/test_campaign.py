@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from postlude import yamlfile
 from postlude.calendar import load_calendar
-from postlude.campaign import Campaign, load_campaign, load_campaigns
+from postlude.campaign import Campaign, Trigger, load_campaign, load_campaigns
+from postlude.conditions import Condition
 from postlude.errors import InputError
 from postlude.settings import settings
 
@@ -34,11 +37,11 @@ WRONG = [
     ("entry: existing", "entry: everybody", 4, "from_now_on"),
     ("max_age: 3 days", "max_age: 3 dayz", 4, "not a duration"),
     ("max_age: 3 days", "max_age: 1 month", 4, "not a duration"),
-    ("enters: lapsed, ", "", 4, 'either "event" or "enters"'),
-    ("enters: lapsed", "enters: lapsed, event: delivered", 4, 'either "event" or "enters"'),
+    ("enters: lapsed, ", "", 4, "none is named"),
+    ("enters: lapsed", "enters: lapsed, event: delivered", 4, "these are named: event, enters"),
     ("once_per: episode", "once_per: order", 4, "once_per: episode"),
     ("exit_on: [ordered]", "exit_on: [bought]", 5, "ordered"),
-    ("exit_on: [ordered]", "exit_on: [reviewed]", 1, "no order"),
+    ("exit_on: [ordered]", "exit_on: [reviewed]", 5, "no order"),
     ("why: Because.", "goal: reviewed\nwhy: Because.", 1, "must also be in exit_on"),
     ("why: Because.", "audience: {holdout: 1.0}\nwhy: Because.", 6, "holdout"),
     ("why: Because.", "audience: {holdout: 10 %}\nwhy: Because.", 6, "holdout"),
@@ -137,3 +140,33 @@ def test_an_impossible_calendar_is_refused(tmp_path: Path, text: str, told: str)
     (tmp_path / "calendar.yml").write_text(text)
     with pytest.raises(InputError, match=told):
         load_calendar(tmp_path / "calendar.yml")
+
+
+def test_the_manual_names_every_key_of_a_campaign_file() -> None:
+    manual = (ROOT / "docs" / "campaigns.md").read_text()
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]+)`", manual))))
+    schema = Campaign.model_json_schema()
+    blocks = [schema, *schema["$defs"].values()]
+    keys = {key for block in blocks for key in block.get("properties", {})}
+    words = {
+        word
+        for word in re.findall(r'"(?:const|enum)": \[?([^\]}]+)', json.dumps(schema))
+        for word in re.findall(r'"(\w+)"', word)
+    }
+    assert len(keys) > 50
+    assert len(words) > 30
+    assert keys - named == set()
+    assert words - named == set()
+
+
+def test_the_examples_of_the_manual_are_read_as_they_stand() -> None:
+    manual = (ROOT / "docs" / "campaigns.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", manual, re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        for line in re.findall(r"^(trigger|only_if): (\{.*\})$", block, re.MULTILINE):
+            model = {"trigger": Trigger, "only_if": Condition}[line[0]]
+            yamlfile.parse(line[1], "manual", model)
+    branch = next(block for block in blocks if "branch: mood" in block)
+    yamlfile.parse(GOOD.partition("steps:")[0] + "steps:\n" + branch, "manual", Campaign)
+    yamlfile.parse(blocks[0], "manual", Campaign)

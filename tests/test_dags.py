@@ -114,6 +114,7 @@ def broken_bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The shipped campaigns, and beside them files with mistakes of many kinds."""
     include = tmp_path_factory.mktemp("include")
     shutil.copytree(CAMPAIGNS, include / "campaigns")
+    shutil.copytree(CAMPAIGNS.parent / "tables", include / "tables")
     sound = (CAMPAIGNS / "win_back.yml").read_text(encoding="utf-8")
     for name, content in {
         "typo.yml": sound.replace("id: win_back", "id: typo").replace("owner:", "onwer:").encode(),

@@ -13,6 +13,7 @@ from postlude.errors import InputError
 from postlude.settings import settings
 from test_flow import lapsing
 from world import World, at, campaign
+from written import written
 
 ROOT = Path(__file__).resolve().parents[1]
 STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown"}
@@ -130,3 +131,25 @@ def test_the_interval_of_a_difference_of_rates_is_newcombes(
 def test_an_empty_arm_has_no_interval() -> None:
     with pytest.raises(ValueError, match="empty arm"):
         report.newcombe(1, 2, 0, 0)
+
+
+def test_why_tells_a_trigger_by_date_and_the_conditions_of_a_step(world: World, tmp_path: Path) -> None:
+    party = written(
+        tmp_path, "{date: birthday, entry: existing, max_age: 2 days, once_per: episode}",
+        "  - {id: one, template: win_back/miss_you, on_day: 1, expires_after: 3 days, only_if: {feature: score, at_least: 4}}\n",
+    )  # fmt: skip
+    ana = world.customer()
+    world.do("update customers set birthday = '1990-05-10'")
+    world.plan(party, "2026-05-10 08:00")
+
+    def told(now: str) -> dict[str, tuple[str, str]]:
+        with db.transaction(world.engine) as conn:
+            person = why.people(conn, str(ana))[0]
+            lines = why.explain(conn, person, party, world.calendar, at(now))
+        return {line.predicate: (line.verdict, line.detail) for line in lines}
+
+    assert told("2026-05-10 09:00")["trigger"] == ("yes", "a customer’s birthday: 2026-05-10 00:00 UTC")
+    assert told("2026-05-10 09:00")["condition of one"] == ("no", "only if score is at least 4: condition_not_met")
+    assert told("2026-05-20 09:00")["trigger"] == ("no", "a customer’s birthday: not after 2026-05-18 09:00 UTC")
+    world.do("update customers set birthday = '1890-05-10'")
+    assert told("2026-05-10 09:00")["trigger"][0] == "no"

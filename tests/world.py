@@ -141,7 +141,7 @@ class World:
             audience.derive_features(conn, moment, "test")
             audience.update_segments(conn, audience.load_segments(INCLUDE / "segments"), moment, "test")
         with db.transaction(self.engine) as conn:
-            counts = enrolment.enrol(conn, planned, moment, "test")
+            counts = enrolment.enrol(conn, planned, moment, "test", calendar=self.calendar)
             counts |= enrolment.schedule(conn, planned, self.calendar, moment, "test")
             if release:
                 counts |= enrolment.release(conn, planned)

@@ -1,7 +1,7 @@
--- candidates_of_event: orders whose event (placed, paid, shipped, delivered) lies in the campaign's reach.
+-- candidates_of_event: orders whose event (placed, ..., refunded) lies in the campaign's reach.
 -- Where a source knows no deliveries at all, the order date stands for them.
 --
--- reads   orders, shipments, sources
+-- reads   orders, shipments, returns, sources
 -- writes  candidates (temporary)
 -- params  event text, now timestamptz, max_age interval, once_per text
 -- re-run  safe: lives for one transaction
@@ -29,6 +29,10 @@ happened as (
                     when o.source_id in (select w.source_id from without_shipments as w) then o.placed_at
                     else delivered_at(o.order_id, :now)
                 end
+            when 'cancelled' then o.cancelled_at
+            when 'returned' then (select min(r.requested_at) from returns as r where r.order_id = o.order_id)
+            when 'return_received' then (select min(r.received_at) from returns as r where r.order_id = o.order_id)
+            when 'refunded' then (select min(r.refunded_at) from returns as r where r.order_id = o.order_id)
         end as anchor_at
     from orders as o
     where
@@ -44,6 +48,7 @@ select
     case cast(:once_per as text) when 'customer' then 'once' else 'order:' || h.source_id || ':' || h.source_order_id end as anchor_key,
     h.anchor_at,
     h.anchor_at as watch_from,
-    h.source_id
+    h.source_id,
+    cast(null as text) as objection
 from happened as h
 where h.anchor_at <= :now and h.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)

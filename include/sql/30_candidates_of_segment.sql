@@ -15,7 +15,8 @@ select
     end as anchor_key,
     m.entered_at as anchor_at,
     coalesce(f.last_order_at, m.entered_at) as watch_from,
-    c.source_id
+    c.source_id,
+    cast(null as text) as objection
 from segment_memberships as m
 inner join customers as c on m.customer_id = c.customer_id
 left join customer_features as f on m.customer_id = f.customer_id

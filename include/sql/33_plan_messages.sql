@@ -1,13 +1,14 @@
 -- plan_messages: one row per step of every treated enrolment that has none yet, held until the plan is checked.
--- A step whose time has passed is written as expired: history, never a late send.
+-- A step whose time has passed is written as expired: history, never a late send. A step that waits for something is
+-- written once that came or its time is up; a step that a newer version of the file added is not for older passages.
 --
--- reads   enrolments, customers, sources, time_zones, order_lines, orders, products
+-- reads   enrolments, campaign_versions, customers, sources, time_zones, order_lines, orders, products, messages, events
 -- writes  messages
 -- params  campaign text, channel text, kind text, priority int, steps jsonb, opens time, closes time, weekdays int[],
---         blackouts date[], calendar_revision bigint, now timestamptz, run_id text
+--         blackouts date[], calendar_revision bigint, now timestamptz, run_id text, salt text
 -- re-run  safe: the id is made from enrolment and step
 insert into messages (
-    message_id, enrolment_id, campaign_id, step_id, customer_id, channel, kind, template, state, reason, due_at, send_at, expires_at,
+    message_id, enrolment_id, campaign_id, step_id, customer_id, channel, kind, template, variant, state, reason, due_at, send_at, expires_at,
     priority, calendar_revision, planned_at, run_id, finalized_at
 )
 with waiting as (
@@ -16,9 +17,11 @@ with waiting as (
         e.customer_id,
         e.order_id,
         e.anchor_at,
+        v.definition -> 'steps' as known_steps,
         coalesce(z.zone, s.time_zone) as zone,
         s.source_id
     from enrolments as e
+    inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join customers as c on e.customer_id = c.customer_id
     inner join sources as s on c.source_id = s.source_id
     left join time_zones as z on c.time_zone = z.zone
@@ -27,32 +30,90 @@ with waiting as (
 
 steps as (
     select * from jsonb_to_recordset(:steps) as t (
-        id text, template text, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric
+        id text, template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
+        previous text [], event text, wait_seconds numeric, otherwise text
     )
+),
+
+missing as (
+    select
+        w.enrolment_id,
+        w.customer_id,
+        w.order_id,
+        w.anchor_at,
+        w.zone,
+        w.source_id,
+        t.id as step_id,
+        t.template,
+        t.variants,
+        t.days,
+        t.by_category,
+        t.seconds,
+        t.at,
+        t.expires_seconds,
+        t.previous,
+        t.event,
+        t.otherwise,
+        make_interval(secs => t.wait_seconds::double precision) as patience
+    from waiting as w
+    cross join steps as t
+    where
+        not exists (
+            select 1 from messages as m where m.enrolment_id = w.enrolment_id and m.step_id = t.id
+        )
+        and w.known_steps @> jsonb_build_array(jsonb_build_object('id', t.id))
+),
+
+-- from when a step counts: the anchor, or what it waits for; no row yet for what must still be waited for
+started as (
+    select
+        n.*,
+        case
+            when n.event is null then n.anchor_at
+            when p.told_at is null then p.over_at
+            else least(e.came_at, p.told_at + n.patience)
+        end as start_at,
+        case
+            when n.event is null then null
+            when p.told_at is null then 'previous_not_sent'
+            when (e.came_at is null or e.came_at > p.told_at + n.patience) and n.otherwise = 'skip' then 'event_did_not_come'
+        end as given_up
+    from missing as n
+    left join lateral (
+        select
+            max(m.handed_over_at) filter (where m.state in ('sent', 'unknown')) as told_at,
+            max(m.finalized_at) as over_at,
+            count(*) filter (where m.finalized_at is not null) as over
+        from messages as m
+        where m.enrolment_id = n.enrolment_id and m.step_id = any(n.previous)
+    ) as p on n.event is not null
+    left join lateral (
+        select first_event(n.event, n.enrolment_id, n.customer_id, n.order_id, p.told_at, :now) as came_at
+    ) as e on p.told_at is not null
+    where
+        n.event is null
+        or (p.told_at is null and p.over = cardinality(n.previous))
+        or e.came_at <= p.told_at + n.patience
+        or p.told_at + n.patience <= cast(:now as timestamptz)
 ),
 
 timed as (
     select
-        w.enrolment_id,
-        w.customer_id,
-        w.zone,
-        t.id as step_id,
-        t.template,
-        t.expires_seconds,
+        w.*,
         greatest(
-            w.anchor_at,
+            w.start_at,
             case
-                when t.days is null then w.anchor_at + make_interval(secs => t.seconds::double precision)
+                when w.days is null then w.start_at + make_interval(secs => w.seconds::double precision)
                 else local_instant(
-                    cast(w.anchor_at at time zone w.zone as date)
-                    + coalesce(cast(t.by_category ->> main.category as int), t.days)
-                    + coalesce(t.at, :opens),
+                    cast(w.start_at at time zone w.zone as date)
+                    + coalesce(cast(w.by_category ->> main.category as int), w.days)
+                    + coalesce(w.at, :opens),
                     w.zone
                 )
             end
-        ) as due_at
-    from waiting as w
-    cross join steps as t
+        ) as due_at,
+        case when w.variants <> '[]' then variant_of(:campaign, w.step_id, w.customer_id, :salt, w.variants) end as variant
+    from started as w
     left join lateral (
         -- the main item of an order is its dearest line
         select p.category
@@ -61,22 +122,38 @@ timed as (
         where l.order_id = w.order_id and l.counted
         order by l.quantity * l.unit_price desc, l.line_key
         limit 1
-    ) as main on t.by_category <> '{}'
-    where not exists (
-        select 1 from messages as m where m.enrolment_id = w.enrolment_id and m.step_id = t.id
-    )
+    ) as main on w.by_category <> '{}'
 ),
 
-placed as (
+aimed as (
     select
         t.enrolment_id,
         t.customer_id,
         t.step_id,
-        t.template,
+        t.variant,
+        t.given_up,
         t.due_at,
-        next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, :blackouts) as send_at,
+        case
+            when t.variant is null then t.template
+            else (select v ->> 'template' from jsonb_array_elements(t.variants) as v where v ->> 'name' = t.variant)
+        end as template,
+        case
+            when t.given_up is null then next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, :blackouts)
+        end as send_at,
         t.due_at + make_interval(secs => t.expires_seconds::double precision) as expires_at
     from timed as t
+),
+
+placed as (
+    select
+        a.*,
+        case
+            when a.given_up is not null then a.given_up
+            when a.expires_at <= :now then 'too_late'
+            when coalesce(a.send_at >= a.expires_at, true) then 'no_window'
+            else 'awaiting_check'
+        end as reason
+    from aimed as a
 )
 
 select
@@ -88,12 +165,9 @@ select
     :channel,
     :kind,
     p.template,
-    case when p.expires_at <= :now or coalesce(p.send_at >= p.expires_at, true) then 'expired' else 'held' end,
-    case
-        when p.expires_at <= :now then 'too_late'
-        when coalesce(p.send_at >= p.expires_at, true) then 'no_window'
-        else 'awaiting_check'
-    end,
+    p.variant,
+    case when p.given_up is not null then 'skipped' when p.reason in ('too_late', 'no_window') then 'expired' else 'held' end,
+    p.reason,
     p.due_at,
     coalesce(p.send_at, p.due_at),
     p.expires_at,
@@ -101,6 +175,6 @@ select
     :calendar_revision,
     :now,
     :run_id,
-    case when p.expires_at <= :now or coalesce(p.send_at >= p.expires_at, true) then cast(:now as timestamptz) end
+    case when p.reason <> 'awaiting_check' then cast(:now as timestamptz) end
 from placed as p
 on conflict do nothing

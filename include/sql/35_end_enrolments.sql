@@ -1,6 +1,6 @@
 -- end_enrolments: what ended a passage is noted once, and what it still had planned is cancelled.
 --
--- reads   campaign_versions, customers, consents, suppressions, orders, returns, reviews
+-- reads   campaign_versions, customers, consents, suppressions, orders, returns, reviews, events
 -- writes  enrolments: exited; messages: scheduled, held -> cancelled
 -- params  campaigns text[], now timestamptz, timelines jsonb
 -- re-run  safe: an ended enrolment stays ended
@@ -8,13 +8,18 @@ with facts as (
     select
         e.enrolment_id,
         e.arm,
-        exit_fact(v.definition -> 'exit_on', e.customer_id, e.order_id, e.watch_from, :now) as fact,
+        coalesce(
+            exit_fact(v.definition -> 'exit_on', e.customer_id, e.order_id, e.watch_from, :now),
+            passage_fact(v.definition, e.enrolment_id, :now)
+        ) as fact,
         unreachable(
             e.customer_id, v.definition ->> 'channel', v.definition ->> 'kind', v.definition ->> 'topic', :now
         ) as unreachable,
         v.definition ->> 'goal' as goal,
         e.anchor_at + make_interval(secs => t.seconds::double precision) < :now as over,
-        exists (select 1 from messages as m where m.enrolment_id = e.enrolment_id) as planned,
+        -- a step that waits for an event has no message yet
+        (select count(*) from messages as m where m.enrolment_id = e.enrolment_id) as planned,
+        jsonb_array_length(v.definition -> 'steps') as steps,
         exists (
             select 1 from messages as m
             where m.enrolment_id = e.enrolment_id and m.state in ('scheduled', 'held', 'sending', 'unknown')
@@ -32,10 +37,12 @@ endings as (
         case
             when f.fact = f.goal then 'goal_met'
             when f.fact in ('returned', 'order_cancelled') then 'returned'
+            when f.fact = 'rated_low' then 'stopped'
             when f.fact is not null then 'left_audience'
             when f.unreachable is not null then 'suppressed'
-            when f.planned and not f.open_messages and f.told then 'completed'
-            when f.planned and not f.open_messages then 'expired'
+            when f.planned = 0 and f.arm = 'treated' then null
+            when (f.planned >= f.steps or f.over) and f.arm = 'treated' and not f.open_messages and f.told then 'completed'
+            when (f.planned >= f.steps or f.over) and f.arm = 'treated' and not f.open_messages then 'expired'
             when f.over and f.arm = 'holdout' then 'completed'
         end as exit_reason,
         coalesce(f.fact, f.unreachable) as reason

@@ -1,7 +1,8 @@
 -- claim: the last look. Every rule is read again for the locked messages; what passes becomes `sending` for this worker,
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
 --
--- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets
+-- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets,
+--         customer_features, segment_memberships, events
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, or later; attempts
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], stale_sources text[], cap int, cap_days int
 -- re-run  safe: only rows still scheduled are touched
@@ -14,6 +15,8 @@ with due as (
         m.send_at,
         m.expires_at,
         m.channel,
+        step_refused(v.definition, m.step_id, m.enrolment_id, :now) as unfit,
+        passage_fact(v.definition, m.enrolment_id, :now) as passage_fact,
         e.order_id,
         e.watch_from,
         e.exited_at,
@@ -38,7 +41,7 @@ with due as (
 facts as (
     select
         d.*,
-        exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now) as fact,
+        coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
         case
@@ -60,11 +63,13 @@ judged as (
             when f.stop is not null then f.stop
             when f.stale then 'feed_stale'
             when f.opening is null or f.opening > :now then 'outside_window'
+            else f.unfit
         end as reason,
         case
             when f.expires_at <= :now then 'expired'
             when f.exited_at is not null or f.fact is not null then 'cancelled'
             when f.unreachable is not null or f.stop is not null then 'skipped'
+            when f.unfit is not null and not f.stale and f.opening <= :now then 'skipped'
             else 'scheduled'
         end as refused_to
     from facts as f

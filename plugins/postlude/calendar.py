@@ -69,6 +69,16 @@ class Blackout(Strict):
     _dates = field_validator("date", mode="before")(_day)
 
 
+class Occasion(Strict):
+    """A day that campaigns may start from (trigger `occasion`); the same id may come back every year."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{1,47}$")
+    date: dt.date
+    why: str
+
+    _dates = field_validator("date", mode="before")(_day)
+
+
 class Calendar(Strict):
     """include/calendar.yml"""
 
@@ -76,6 +86,7 @@ class Calendar(Strict):
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     blackout_days: tuple[Blackout, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    occasions: tuple[Occasion, ...] = Field((), description="days that campaigns start from: id, date, why")
 
     def window_of(self, campaign_id: str) -> Window:
         return self.windows.get(campaign_id, self.window)
@@ -95,6 +106,9 @@ class Calendar(Strict):
     @property
     def blackouts(self) -> list[dt.date]:
         return [blackout.date for blackout in self.blackout_days]
+
+    def dates_of(self, occasion: str) -> list[dt.date]:
+        return [entry.date for entry in self.occasions if entry.id == occasion]
 
     @property
     def content_hash(self) -> str:

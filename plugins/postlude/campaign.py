@@ -5,53 +5,108 @@ A campaign is a named sequence of steps for one audience, with a trigger, a goal
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from postlude import yamlfile
+from postlude import campaign_rules, yamlfile
+from postlude.conditions import Condition, Days, Reentry, Slug, TableName, Variant, WaitFor, load_table
 from postlude.errors import Fault, InputError
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
-Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,47}$", description="lower-case letters, digits and _")]
-ExitRule = Literal["ordered", "reviewed", "returned", "cancelled"]
+ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low"]
 StopRule = Literal["return_open", "ticket_open"]
+OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]
 NEGATIVE = frozenset({"ordered", "reviewed"})
+# features that are made of what people have not done: a dead feed makes them true
+RESTING = frozenset({"stage", "recency_days", "r_score", "score"})
 
 
 class Trigger(Strict):
-    """What makes a customer a candidate: an event of an order, or entering a segment."""
+    """What makes a customer a candidate. Exactly one of event, enters, leaves, date, occasion and external."""
 
-    event: Literal["placed", "paid", "shipped", "delivered"] | None = Field(None, description="an event of an order")
+    event: OrderEvent | None = Field(
+        None, description="an event of an order; returned: a return was asked for, return_received: it arrived"
+    )
     enters: Slug | None = Field(None, description="the customer enters this segment (include/segments/<name>.yml)")
+    leaves: Slug | None = Field(None, description="the customer leaves this segment")
+    date: Literal["birthday", "first_order", "renewal"] | None = Field(
+        None, description="a date of the customer: birthday, the yearly return of the first order, the next renewal"
+    )
+    occasion: Slug | None = Field(None, description="an entry under `occasions` in include/calendar.yml")
+    external: Slug | None = Field(None, description="an event from outside of this kind (table external_events)")
+    days_before: int = Field(
+        0, ge=0, le=90, description="with date or occasion: the passage begins so many days before"
+    )
     entry: Literal["from_now_on", "existing"] = Field(
         description="from_now_on: only what happens after the campaign first ran; existing: also what happened up to max_age ago"
     )
     max_age: Duration = Field(description="an event older than this enrols nobody: no old news")
     once_per: Literal["order", "episode", "customer"] = Field(
         "order",
-        description="order: each order once; episode: each stay in the segment once; customer: once in a lifetime",
+        description="order: each order once; episode: each stay in the segment, each birthday, each outside event once; "
+        "customer: once in a lifetime",
     )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Trigger:
-        if (self.event is None) == (self.enters is None):
-            raise ValueError('name either "event" or "enters", and not both')
-        if self.enters and self.once_per == "order":
-            raise ValueError('a segment trigger needs "once_per: episode" or "once_per: customer"')
+        kinds = ("event", "enters", "leaves", "date", "occasion", "external")
+        named = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(named) != 1:
+            told = f"these are named: {', '.join(named)}" if named else "none is named"
+            raise ValueError(f"name exactly one of {', '.join(kinds)}; {told}")
+        if self.event is None and self.once_per == "order":
+            raise ValueError(f'a trigger by {named[0]} has no order; write "once_per: episode" or "once_per: customer"')
         if self.event and self.once_per == "episode":
             raise ValueError('an order event needs "once_per: order" or "once_per: customer"')
         return self
+
+    @property
+    def reads_features(self) -> bool:
+        """Does it read what the segment stage made, which speaks of one instant only?"""
+        return bool(self.enters or self.leaves or self.date == "first_order")
+
+    def candidates(self, now: datetime, dates: list[dt.date], within: list[str]) -> tuple[str, dict[str, Any]]:
+        """The SQL file that fills the table `candidates` with everybody the trigger speaks of as of `now`, and its parameters.
+
+        dates: of the occasion, from the calendar; within: the segments an occasion is for, empty for everybody.
+        """
+        reach: dict[str, Any] = {"now": now, "max_age": self.max_age, "once_per": self.once_per}
+        if self.event:
+            return "30_candidates_of_event", reach | {"event": self.event}
+        if self.enters:
+            return "30_candidates_of_segment", reach | {"segment": self.enters}
+        if self.leaves:
+            return "30_candidates_of_departure", reach | {"segment": self.leaves}
+        if self.external:
+            return "30_candidates_of_outside", reach | {"kind": self.external}
+        if self.date:
+            return "30_candidates_of_date", reach | {"date_of": self.date, "days_before": self.days_before}
+        occasion = {"occasion": self.occasion, "dates": dates, "days_before": self.days_before, "within": within}
+        return "30_candidates_of_occasion", reach | occasion
+
+    def in_words(self) -> str:
+        if self.event:
+            return f"an order is {self.event.replace('_', ' ')}"
+        if self.enters or self.leaves:
+            return f"a customer {'enters' if self.enters else 'leaves'} “{self.enters or self.leaves}”"
+        before = f"{self.days_before} days before " if self.days_before else ""
+        if self.date:
+            return before + {"birthday": "a customer’s birthday", "first_order": "the anniversary of the first order",
+                             "renewal": "a renewal"}[self.date]  # fmt: skip
+        return f"{before}the occasion “{self.occasion}”" if self.occasion else f"“{self.external}” is told from outside"
 
 
 class Audience(Strict):
     """Who may be enrolled: the candidates, minus other segments, minus a control group that is left alone."""
 
+    within: tuple[Slug, ...] = Field((), description="only members of at least one of these segments are enrolled")
     exclude: tuple[Slug, ...] = Field((), description="segments whose members are not enrolled")
     holdout: float = Field(
         0.0, ge=0, le=0.5, description="share of customers left alone to measure the effect, 0 to 0.5"
@@ -70,33 +125,59 @@ class Step(Strict):
     """One message of the campaign, due a while after the anchor event."""
 
     id: Slug
-    template: str = Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$", description="folder/name in include/templates")
-    on_day: int | None = Field(None, ge=0, le=730, description="so many local calendar days after the anchor event")
-    on_day_by_category: dict[str, Annotated[int, Field(ge=0, le=730)]] = Field(
-        {}, description="days by product category of the order's main item, where they differ from on_day"
+    template: str | None = Field(
+        None, pattern=r"^[a-z0-9_]+/[a-z0-9_]+$", description="folder/name in include/templates"
+    )
+    variants: tuple[Variant, ...] = Field((), description="several letters to compare, instead of template")
+    on_day: Days | None = Field(None, description="so many local calendar days after the anchor event")
+    on_day_by_category: dict[str, Days] | TableName = Field(
+        {},
+        description="days by product category of the order's main item, where they differ from on_day; "
+        "or {table: name} for the table include/tables/name.yml",
     )
     after: Duration | None = Field(
         None, description="exact time after the anchor event, e.g. 36 hours, instead of on_day"
     )
     at: WallTime | None = Field(None, description="local time of day with on_day; default: when the send window opens")
+    wait_for: WaitFor | None = Field(
+        None, description="due when something has happened after the step before; on_day or after then count from there"
+    )
+    only_if: Condition | None = Field(None, description="sent only if this holds at hand-over")
+    branch: Slug | None = Field(
+        None, description="neighbouring steps of one branch are alternatives: the first whose only_if holds is sent"
+    )
     expires_after: Duration = Field(description="not sent later than this after it was due")
     coupon: Coupon | None = None
 
     @model_validator(mode="after")
     def _one_delay(self) -> Step:
-        if (self.on_day is None) == (self.after is None):
+        if self.on_day is not None and self.after is not None:
             raise ValueError('name either "on_day" (local calendar days) or "after" (exact time), and not both')
-        if self.after is not None and (self.at or self.on_day_by_category):
+        if self.on_day is None and self.after is None and self.wait_for is None:
+            raise ValueError('name either "on_day" (local calendar days) or "after" (exact time), or "wait_for"')
+        if self.on_day is None and (self.at or self.on_day_by_category):
             raise ValueError('"at" and "on_day_by_category" go with "on_day", not with "after"')
         if self.expires_after < timedelta(hours=1):
             raise ValueError("expires_after must be at least 1 hour, or a short pause would lose the message")
+        if (self.template is None) == (not self.variants):
+            raise ValueError('name either "template" or "variants", and not both')
         return self
 
     @property
-    def latest(self) -> timedelta:
-        """Longest time from the anchor to the end of this step's life, with a day for zones and windows."""
-        days = max([self.on_day or 0, *self.on_day_by_category.values()])
-        return (self.after if self.after is not None else timedelta(days=days)) + self.expires_after + timedelta(days=1)
+    def days_by_category(self) -> dict[str, int]:
+        """The days by category; the table is read when the file is."""
+        return self.on_day_by_category if isinstance(self.on_day_by_category, dict) else {}
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        return (self.template,) if self.template else tuple(variant.template for variant in self.variants)
+
+    @property
+    def delay(self) -> timedelta:
+        """Longest time it waits from its anchor, or from what it waits for."""
+        if self.after is not None:
+            return self.after
+        return timedelta(days=max([self.on_day or 0, *self.days_by_category.values()]))
 
 
 class Campaign(Strict):
@@ -123,6 +204,11 @@ class Campaign(Strict):
         None,
         description="wait while the order feed is stale; default: derived from the rules (yes when one rests on absence)",
     )
+    reentry: Literal["never", "once_per_anchor"] | Reentry = Field(
+        "once_per_anchor",
+        description="never: one passage in a lifetime; once_per_anchor: one for each order, stay, date, ...; "
+        "{after: 90 days}: not again before that much time has passed on the customer's calendar",
+    )
     at_most_every: Duration | None = Field(
         None, description="no second message of this campaign to a customer within this time"
     )
@@ -144,8 +230,6 @@ class Campaign(Strict):
             raise ValueError(
                 f'the goal "{self.goal}" must also be in exit_on, or the campaign would go on after success'
             )
-        if self.trigger.enters and ({"reviewed", "returned", "cancelled"} & set(self.exit_on)):
-            raise ValueError("a segment trigger has no order: only ordered can be in exit_on")
         return self
 
     @property
@@ -153,12 +237,20 @@ class Campaign(Strict):
         """Would a dead feed make it mail people it should not? Then it waits for fresh data."""
         if self.needs_fresh_orders is not None:
             return self.needs_fresh_orders
-        return self.kind == "marketing" and (self.trigger.enters is not None or bool(NEGATIVE & set(self.exit_on)))
+        return self.kind == "marketing" and (
+            bool(self.trigger.enters or self.trigger.leaves or NEGATIVE & set(self.exit_on))
+            or any(_rests(step) for step in self.steps)
+        )
 
     @property
     def timeline(self) -> timedelta:
-        """From the anchor to the moment after which no step can be sent any more."""
-        return max(step.latest for step in self.steps)
+        """From the anchor to the moment after which no step can be sent any more, with a day for zones and windows."""
+        longest = latest = timedelta()
+        for step in self.steps:
+            start = latest + step.wait_for.timeout if step.wait_for else timedelta()
+            latest = start + step.delay + step.expires_after + timedelta(days=1)
+            longest = max(longest, latest)
+        return longest
 
     @property
     def version(self) -> str:
@@ -170,27 +262,26 @@ class Campaign(Strict):
     def definition(self) -> dict[str, Any]:
         """Plain JSON of the campaign, as stored with its version; durations in seconds."""
         every = self.at_most_every.total_seconds() if self.at_most_every else None
-        return self.model_dump(mode="json") | {
+        return self.model_dump(mode="json", by_alias=True) | {
             "rests_on_absence": self.rests_on_absence,
             "at_most_every_seconds": every,
         }
 
     def in_words(self) -> list[str]:
         """The campaign in sentences, for people who do not read YAML."""
-        start = (
-            f"an order is {self.trigger.event}" if self.trigger.event else f"a customer enters “{self.trigger.enters}”"
-        )
         lines = [
-            f"Starts when {start} (not longer ago than {in_words(self.trigger.max_age)}), once per {self.trigger.once_per}."
+            f"Starts when {self.trigger.in_words()} (not longer ago than {in_words(self.trigger.max_age)}), "
+            f"once per {self.trigger.once_per}."
         ]
         for step in self.steps:
-            when = f"{in_words(step.after)} later" if step.after is not None else f"on local day {step.on_day}"
-            if step.on_day_by_category:
-                when += " (" + ", ".join(f"{c}: {d}" for c, d in step.on_day_by_category.items()) + ")"
-            gift = f", with a {step.coupon.percent} % coupon" if step.coupon else ""
-            lines.append(f"{step.id}: {when}{gift}; not later than {in_words(step.expires_after)} after it was due.")
+            lines.append(
+                f"{step.id}: {_step_in_words(step)}; not later than {in_words(step.expires_after)} after it was due."
+            )
         if self.exit_on:
             lines.append(f"Ends early when: {', '.join(self.exit_on)}.")
+        if self.reentry != "once_per_anchor":
+            again = "never" if self.reentry == "never" else f"not before {self.reentry.after} have passed"
+            lines.append(f"The same customer again: {again}.")
         if self.stop_while:
             lines.append(f"Sends nothing while: {', '.join(self.stop_while)}.")
         if self.audience.holdout:
@@ -198,13 +289,57 @@ class Campaign(Strict):
         return lines
 
 
+def _rests(step: Step) -> bool:
+    """Would a dead feed make this step's condition true, or its waiting end?"""
+    if step.wait_for and step.wait_for.event in NEGATIVE:
+        return True
+    leaves = [leaf for _, leaf in step.only_if.leaves()] if step.only_if else []
+    return any(leaf.in_segment or leaf.happened in NEGATIVE or leaf.feature in RESTING for leaf in leaves)
+
+
+def _step_in_words(step: Step) -> str:
+    if step.after is not None:
+        when = f"{in_words(step.after)} later"
+    elif step.on_day is not None:
+        when = f"on local day {step.on_day}"
+    else:
+        when = "at once"
+    if step.days_by_category:
+        when += " (" + ", ".join(f"{c}: {d}" for c, d in step.days_by_category.items()) + ")"
+    if step.wait_for:
+        wait = step.wait_for
+        when += f" once the customer has {wait.event}, waiting {in_words(wait.timeout)} (else: {wait.otherwise})"
+    if step.only_if:
+        when += f", only if {step.only_if.in_words()}"
+    if step.branch:
+        when += f", as an alternative of “{step.branch}”"
+    if step.variants:
+        when += ", as " + " or ".join(f"{v.name} ({v.weight})" for v in step.variants)
+    return when + (f", with a {step.coupon.percent} % coupon" if step.coupon else "")
+
+
 def load_campaign(path: Path) -> Campaign:
-    """The campaign in one file. Raises InputError with every fault as file:line: key: message."""
+    """The campaign in one file, its tables read. Raises InputError with every fault as file:line: key: message."""
     campaign = yamlfile.load(path, Campaign)
+    file = yamlfile.shown(path)
     if campaign.id != path.stem:
-        raise InputError(
-            [Fault(yamlfile.shown(path), 1, "id", f'"{campaign.id}" must be the file name, "{path.stem}"')]
-        )
+        raise InputError([Fault(file, 1, "id", f'"{campaign.id}" must be the file name, "{path.stem}"')])
+    faults, steps = [], []
+    for number, step in enumerate(campaign.steps):
+        steps.append(step)
+        if isinstance(step.on_day_by_category, TableName):
+            loc = ("steps", number, "on_day_by_category", "table")
+            place = Fault(file, yamlfile.line_of(path, loc), yamlfile.key_of(loc), "")
+            try:
+                days = load_table(path.absolute().parents[1] / "tables", step.on_day_by_category.table, place)
+                steps[-1] = step.model_copy(update={"on_day_by_category": days})
+            except InputError as error:
+                faults += error.faults
+    campaign = campaign.model_copy(update={"steps": tuple(steps)})
+    for at, what in campaign_rules.broken(campaign):
+        faults.append(Fault(file, yamlfile.line_of(path, at), yamlfile.key_of(at), what))
+    if faults:
+        raise InputError(sorted(faults, key=lambda fault: fault.line))
     return campaign
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from postlude import db
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
-from postlude.errors import GateClosed
+from postlude.conditions import Reentry
+from postlude.errors import GateClosed, InputError
 from postlude.settings import settings
 
 
@@ -55,35 +56,36 @@ def stale_sources(conn: Connection, now: datetime) -> list[str]:
 
 
 def enrol(
-    conn: Connection, campaign: Campaign, now: datetime, run_id: str, history_before: datetime | None = None
+    conn: Connection,
+    campaign: Campaign,
+    now: datetime,
+    run_id: str,
+    history_before: datetime | None = None,
+    calendar: Calendar | None = None,
 ) -> dict[str, Any]:
     """Enrol the campaign's candidates as of `now`; everybody refused keeps the reason.
 
+    calendar: where a trigger by occasion finds its dates.
+
     history_before: set by runs over the past (the wall clock): enrols only passages that are entirely over, so that nothing
     can be sent because of them.
-    Raises GateClosed when a segment trigger would read features of another instant than `now`.
+    Raises GateClosed when the trigger would read segments or features of another instant than `now`.
     """
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
     conn.execute(text("drop table if exists candidates, judged"))
-    if campaign.trigger.enters:
+    if campaign.trigger.reads_features:
         if history_before is not None:
             return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
         _features_are_of(conn, now, campaign)
-        db.run(
-            conn, "30_candidates_of_segment", segment=campaign.trigger.enters, now=now, max_age=campaign.trigger.max_age,
-            once_per=campaign.trigger.once_per,
-        )  # fmt: skip
-    else:
-        db.run(
-            conn, "30_candidates_of_event", event=campaign.trigger.event, now=now, max_age=campaign.trigger.max_age,
-            once_per=campaign.trigger.once_per,
-        )  # fmt: skip
+    _candidates(conn, campaign, calendar, now)
+    after = campaign.reentry.after if isinstance(campaign.reentry, Reentry) else None
     db.run(
         conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
-        exit_on=db.dumps(campaign.exit_on), exclude=list(campaign.audience.exclude),
+        exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
         stale_sources=stale_sources(conn, now) if campaign.rests_on_absence else [], now=now,
+        reentry="after" if after else campaign.reentry, period=after, per_order=campaign.trigger.once_per == "order",
     )  # fmt: skip
     refused = 0
     if history_before is None:
@@ -106,6 +108,19 @@ def enrol(
     }
 
 
+def _candidates(conn: Connection, campaign: Campaign, calendar: Calendar | None, now: datetime) -> None:
+    """Fill the temporary table of everybody the trigger speaks of within its reach."""
+    occasion = campaign.trigger.occasion
+    dates = calendar.dates_of(occasion) if occasion and calendar else []
+    if occasion and not dates:
+        raise InputError(
+            f'{campaign.id}: trigger.occasion: the calendar has no occasion "{occasion}"; '
+            f"add {{id: {occasion}, date: ..., why: ...}} to occasions in include/calendar.yml"
+        )
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
+    db.run(conn, name, **params)
+
+
 def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> None:
     as_of = conn.execute(text("select as_of from feature_state")).scalar()
     if as_of is None:
@@ -118,28 +133,51 @@ def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> Non
 
 
 def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: datetime, run_id: str) -> dict[str, int]:
-    """Write the messages of all enrolments that have none yet; they stay `held` until `release`. Nothing is written twice."""
+    """Write the messages of all enrolments that have none yet; they stay `held` until `release`. Nothing is written twice.
+
+    A step that waits for an event is written once the event came or its time is up.
+    """
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
-    steps = [
-        {
-            "id": step.id,
-            "template": step.template,
-            "days": step.on_day,
-            "by_category": step.on_day_by_category,
-            "seconds": step.after.total_seconds() if step.after is not None else None,
-            "at": step.at.isoformat() if step.at else None,
-            "expires_seconds": step.expires_after.total_seconds(),
-        }
-        for step in campaign.steps
-    ]
+    steps = _steps(campaign)
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
         steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [], calendar_revision=remember_calendar(conn, calendar, now), now=now,
-        run_id=run_id,
+        run_id=run_id, salt=settings().holdout_salt,
     ).rowcount  # fmt: skip
     return {"planned": planned}
+
+
+def _steps(campaign: Campaign) -> list[dict[str, Any]]:
+    """The steps as planning reads them; `previous` are the step, or the alternatives of the branch, that stand before."""
+    rows: list[dict[str, Any]] = []
+    before: list[str] = []
+    same: list[str] = []
+    branch = None
+    for step in campaign.steps:
+        if step.branch is None or step.branch != branch:
+            before, same = same, []
+        same.append(step.id)
+        branch = step.branch
+        wait = step.wait_for
+        rows.append(
+            {
+                "id": step.id,
+                "template": step.template,
+                "variants": [variant.model_dump() for variant in step.variants],
+                "days": step.on_day,
+                "by_category": step.days_by_category,
+                "seconds": step.after.total_seconds() if step.after is not None else 0,
+                "at": step.at.isoformat() if step.at else None,
+                "expires_seconds": step.expires_after.total_seconds(),
+                "previous": before,
+                "event": wait.event if wait else None,
+                "wait_seconds": wait.timeout.total_seconds() if wait else None,
+                "otherwise": wait.otherwise if wait else None,
+            }
+        )
+    return rows
 
 
 def release(conn: Connection, campaign: Campaign) -> dict[str, int]:

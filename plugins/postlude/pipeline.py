@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import audience, db, enrolment, intake, outbox, quality, rendering, report, tokens
+from postlude import audience, campaign_checks, db, enrolment, intake, outbox, quality, report, tokens
 from postlude import feedback as feedback_stage
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
@@ -178,11 +178,12 @@ def calendar() -> Calendar:
 def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Enrol one campaign's candidates. Runs over the past only enrol passages that are entirely over."""
     spec = load_campaign(Path(campaign))
-    faults = template_faults(spec)
+    faults = campaign_checks.faults_of(Path(campaign), spec)
     if faults:
         raise InputError(faults)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=_history_before(now, origin)))
+        past = _history_before(now, origin)
+        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=calendar()))
     return counts
 
 
@@ -211,11 +212,6 @@ def _history_before(now: datetime, origin: str) -> datetime | None:
     return None
 
 
-def template_faults(campaign: Campaign) -> list[Fault]:
-    """Everything wrong with the templates of a campaign, by file and line."""
-    return [fault for name in dict.fromkeys(s.template for s in campaign.steps) for fault in rendering.check(name)]
-
-
 def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """enrol → schedule → gate → release, for callers without a scheduler."""
     counts = enrol(campaign, now, run_id, origin)
@@ -227,10 +223,10 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
 def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     """What `plan` would do, in counts and reasons, without writing anything: the same code, then rolled back."""
     spec = load_campaign(Path(campaign))
-    if faults := template_faults(spec):
+    if faults := campaign_checks.faults_of(Path(campaign), spec):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
-        counts = enrolment.enrol(conn, spec, now, run_id)
+        counts = enrolment.enrol(conn, spec, now, run_id, calendar=calendar())
         counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
         due = text("""select count(*) filter (where state = 'expired') as expired, min(send_at) filter (where state = 'held') as first
                       from messages where run_id = :run""")
@@ -386,19 +382,13 @@ def validate() -> list[Fault]:
             return None
 
     include = settings().include
-    segments = collect_faults(audience.load_segments, include / "segments") or []
+    collect_faults(audience.load_segments, include / "segments")
     collect_faults(calendar)
     for path in sorted((include / "sources").glob("[!.]*.yml")):
         collect_faults(load_source, path)
-    known = {segment.id for segment in segments}
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:
             continue
-        faults += template_faults(campaign)
-        named = {campaign.trigger.enters, *campaign.audience.exclude} - {None}
-        shown = f"include/campaigns/{campaign.id}.yml"
-        for name in sorted(named - known):
-            told = f'there is no segment "{name}"; add include/segments/{name}.yml'
-            faults.append(Fault(shown, 0, "trigger.enters", told))
+        faults += campaign_checks.faults_of(Path(file), campaign)
     return faults

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, text
 
 from postlude import db
 from postlude.calendar import Calendar
-from postlude.campaign import Campaign
+from postlude.campaign import Campaign, Step
 from postlude.errors import InputError
 from postlude.settings import settings
 
@@ -52,7 +52,7 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts, now=now,
     ).one()  # fmt: skip
-    _trigger(conn, person, campaign, facts, now, say)
+    _trigger(conn, person, campaign, calendar, facts, now, say)
     reachable = {
         None: "has an address and agreed to it",
         "no_consent": f"has not agreed to {campaign.topic} by {campaign.channel}",
@@ -73,6 +73,9 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
             not stale,
             f"feed of {person.source_id} is {'stale' if stale else 'fresh'}; this campaign rests on absence",
         )
+    for step in campaign.steps:
+        if step.only_if or step.branch:
+            _step(conn, person, campaign, step, now, say)
     pause = calendar.paused(campaign.id, campaign.kind, now)
     say("not paused", pause is None, f"paused until {pause.last}: {pause.why}" if pause else "no pause in the calendar")
     if campaign.kind == "marketing":
@@ -95,7 +98,9 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     return lines
 
 
-def _trigger(conn: Connection, person: Row[Any], campaign: Campaign, facts: Row[Any], now: datetime, say: Any) -> None:
+def _trigger(
+    conn: Connection, person: Row[Any], campaign: Campaign, calendar: Calendar, facts: Row[Any], now: datetime, say: Any
+) -> None:
     reach = now - campaign.trigger.max_age
     if campaign.trigger.enters:
         since = facts.member_since
@@ -112,15 +117,48 @@ def _trigger(conn: Connection, person: Row[Any], campaign: Campaign, facts: Row[
             detail + f"; counts when entered after {reach:%Y-%m-%d %H:%M} UTC",
         )
         return
+    # the same statement as at planning
+    conn.execute(text("drop table if exists candidates"))
+    dates = calendar.dates_of(campaign.trigger.occasion) if campaign.trigger.occasion else []
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
+    db.run(conn, name, **params)
+    mine = conn.execute(
+        text("select order_id, anchor_at, objection from candidates where customer_id = :c order by anchor_at desc"),
+        {"c": person.customer_id},
+    ).all()
+    if not campaign.trigger.event:
+        words = campaign.trigger.in_words()
+        for row in mine:
+            doubt = f"; not believed: {row.objection}" if row.objection else ""
+            say("trigger", row.objection is None, f"{words}: {row.anchor_at:%Y-%m-%d %H:%M} UTC{doubt}")
+        if not mine:
+            say("trigger", False, f"{words}: not after {reach:%Y-%m-%d %H:%M} UTC")
+        return
+    began = {row.order_id: row.anchor_at for row in mine}
     anchors = list(
         db.run(conn, "72_why_anchors", customer=person.customer_id, exit_on=db.dumps(campaign.exit_on), now=now)
     )
     if not anchors:
         say("trigger", False, "no orders")
     for order in anchors:
-        happened = order.delivered_at if campaign.trigger.event == "delivered" else order.placed_at
-        what = f"order {order.number}: {campaign.trigger.event} {happened:%Y-%m-%d %H:%M} UTC" if happened else (
-            f"order {order.number}: not {campaign.trigger.event} yet"
+        happened = began.get(order.order_id)
+        event = campaign.trigger.event.replace("_", " ")
+        what = f"order {order.number}: {event} {happened:%Y-%m-%d %H:%M} UTC" if happened else (
+            f"order {order.number}: not {event} between {reach:%Y-%m-%d %H:%M} and {now:%Y-%m-%d %H:%M} UTC"
         )  # fmt: skip
-        say("trigger", happened is not None and happened > reach, what)
+        say("trigger", happened is not None, what)
         say(f"order {order.number} still open for it", order.fact is None, order.fact or "nothing has ended it")
+
+
+def _step(conn: Connection, person: Row[Any], campaign: Campaign, step: Step, now: datetime, say: Any) -> None:
+    """What the step's conditions say now, for the passage that is under way."""
+    reason = db.run(
+        conn, "72_why_step", customer=person.customer_id, campaign=campaign.id, step=step.id, now=now
+    ).first()  # fmt: skip
+    told = f"only if {step.only_if.in_words()}" if step.only_if else "everybody else"
+    if step.branch:
+        told += f", as one of “{step.branch}”"
+    if reason is None:
+        say(f"condition of {step.id}", None, f"{told}; no passage is under way")
+    else:
+        say(f"condition of {step.id}", reason.refused is None, f"{told}: {reason.refused or 'holds'}")

@@ -173,4 +173,208 @@ language sql immutable parallel safe as $$
         when 'false' then false when 'f' then false when 'no' then false when 'n' then false when '0' then false
     end
 $$;
-comment on function postlude.to_flag is 'true, yes, 1 or false, no, 0; null for anything else.'
+comment on function postlude.to_flag is 'true, yes, 1 or false, no, 0; null for anything else.';
+
+-- ------------------------------------------------------------------ passages: what happened in them, conditions, variants
+
+create or replace function postlude.variant_of(campaign text, step text, customer bigint, salt text, variants jsonb) returns text
+language sql immutable parallel safe as $$
+    -- like in_holdout, with the step in the hash: who is in which variant says nothing about the holdout or other steps;
+    -- by name, so that the order of the lines in the file does not matter
+    with point as (
+        select ('x' || substr(encode(sha256(convert_to(
+            concat_ws(chr(31), salt, campaign, 'variant', step, customer::text), 'UTF8')), 'hex'), 1, 8))::bit(32)::bigint / 4294967296.0 as at
+    ), laid as (
+        select v ->> 'name' as name,
+               sum((v ->> 'weight')::numeric) over (order by (v ->> 'name') collate "C") as up_to,
+               sum((v ->> 'weight')::numeric) over () as whole
+        from jsonb_array_elements(variants) as v
+    )
+    select l.name from laid as l, point as p where l.up_to > p.at * l.whole order by l.up_to limit 1
+$$;
+comment on function postlude.variant_of is 'The variant of a step this customer always gets: depends on salt, campaign, step, customer, names and weights.';
+
+create or replace function postlude.first_event(
+    happening text, passage uuid, customer bigint, order_ bigint, since timestamptz, now_ timestamptz
+) returns timestamptz
+language sql stable parallel safe as $$
+    select case happening
+        when 'ordered' then (
+            select min(o.counted_at) from postlude.orders as o
+            where o.customer_id = customer and o.counted_at > since and o.counted_at < now_
+              and (o.cancelled_at is null or o.cancelled_at > now_))
+        when 'reviewed' then (
+            select min(coalesce(r.answered_at, r.created_at)) from postlude.reviews as r
+            where r.order_id = order_ and coalesce(r.answered_at, r.created_at) >= since and coalesce(r.answered_at, r.created_at) < now_)
+        when 'returned' then (
+            select min(r.requested_at) from postlude.returns as r
+            where r.order_id = order_ and r.requested_at >= since and r.requested_at <= now_)
+        else (
+            select min(e.at) from postlude.messages as m join postlude.events as e on e.message_id = m.message_id
+            where m.enrolment_id = passage and e.kind = happening and e.at >= since and e.at < now_)
+    end
+$$;
+comment on function postlude.first_event is 'When something first happened since an instant: ordered by the customer, reviewed or returned this order, or a report (clicked, rated, ...) about a mail of this passage.';
+
+create or replace function postlude.newest_score(passage uuid, order_ bigint, now_ timestamptz) returns numeric
+language sql stable parallel safe as $$
+    select s.score from (
+        select r.score::numeric as score, coalesce(r.answered_at, r.created_at) as at
+        from postlude.reviews as r where r.order_id = order_ and r.score is not null
+        union all
+        select (e.detail ->> 'score')::numeric, e.at
+        from postlude.messages as m join postlude.events as e on e.message_id = m.message_id
+        where m.enrolment_id = passage and e.kind = 'rated' and e.detail ->> 'score' ~ '^(10|[0-9])$'
+    ) as s
+    where s.at < now_ order by s.at desc, s.score limit 1
+$$;
+comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
+
+create or replace function postlude.passage_fact(definition jsonb, passage uuid, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when definition -> 'exit_on' ? 'left_segment' and not exists (
+            select from postlude.segment_memberships as m
+            where m.customer_id = e.customer_id and m.segment_id = definition -> 'trigger' ->> 'enters' and m.left_at is null)
+            then 'left_segment'
+        when definition -> 'exit_on' ? 'clicked'
+            and postlude.first_event('clicked', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null then 'clicked'
+        when definition -> 'exit_on' ? 'rated_low' and postlude.newest_score(e.enrolment_id, e.order_id, now_) <= 2 then 'rated_low'
+    end
+    from postlude.enrolments as e
+    where e.enrolment_id = passage and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low']
+$$;
+comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less); null: it goes on.';
+
+create or replace function postlude.passage_values(passage uuid, now_ timestamptz) returns jsonb
+language sql stable parallel safe as $$
+    select coalesce(to_jsonb(f), '{}') || jsonb_build_object(
+        'source', c.source_id, 'country', c.country, 'locale', c.locale, 'order_amount', o.counted_amount,
+        'score', postlude.newest_score(e.enrolment_id, e.order_id, now_),
+        'category', (
+            select p.category from postlude.order_lines as l join postlude.products as p on p.sku = l.sku and p.source_id = o.source_id
+            where l.order_id = e.order_id and l.counted order by l.quantity * l.unit_price desc, l.line_key limit 1))
+    from postlude.enrolments as e
+    join postlude.customers as c on c.customer_id = e.customer_id
+    left join postlude.customer_features as f on f.customer_id = e.customer_id
+    left join postlude.orders as o on o.order_id = e.order_id
+    where e.enrolment_id = passage
+$$;
+comment on function postlude.passage_values is 'What a condition may name: features of the last segment run and facts of the passage, by name. Null is unknown.';
+
+create or replace function postlude.condition_holds(
+    rule jsonb, known jsonb, passage uuid, customer bigint, order_ bigint, since timestamptz, now_ timestamptz
+) returns boolean
+language plpgsql stable parallel safe as $$
+-- three-valued: null is unknown, and `not` of it is unknown too
+declare
+    verdict boolean;
+    part jsonb;
+    value jsonb;
+begin
+    if jsonb_typeof(rule -> 'all') = 'array' then
+        verdict := true;
+        for part in select p from jsonb_array_elements(rule -> 'all') as p loop
+            verdict := verdict and postlude.condition_holds(part, known, passage, customer, order_, since, now_);
+        end loop;
+        return verdict;
+    elsif jsonb_typeof(rule -> 'any') = 'array' then
+        verdict := false;
+        for part in select p from jsonb_array_elements(rule -> 'any') as p loop
+            verdict := verdict or postlude.condition_holds(part, known, passage, customer, order_, since, now_);
+        end loop;
+        return verdict;
+    elsif jsonb_typeof(rule -> 'not') = 'object' then
+        return not postlude.condition_holds(rule -> 'not', known, passage, customer, order_, since, now_);
+    elsif rule ->> 'in_segment' is not null then
+        return exists (
+            select from postlude.segment_memberships as m
+            where m.customer_id = customer and m.segment_id = rule ->> 'in_segment' and m.left_at is null);
+    elsif rule ->> 'got' is not null then
+        return exists (
+            select from postlude.messages as m
+            where m.enrolment_id = passage and m.step_id = rule ->> 'got' and m.state in ('sent', 'unknown'));
+    elsif rule ->> 'happened' is not null then
+        return postlude.first_event(rule ->> 'happened', passage, customer, order_, since, now_) is not null;
+    elsif rule ->> 'feature' is null then
+        return null;
+    end if;
+    value := nullif(known -> (rule ->> 'feature'), 'null');
+    if rule ->> 'known' is not null and (value is not null) <> (rule ->> 'known')::boolean then
+        return false;
+    end if;
+    if value is null then
+        -- beside `known: false` nothing else can be asked of what is not there
+        return case when rule ->> 'known' = 'false' then true end;
+    end if;
+    if jsonb_typeof(value) <> 'number' and num_nonnulls(
+        rule ->> 'at_least', rule ->> 'at_most', rule ->> 'more_than', rule ->> 'less_than') > 0
+    then
+        return null;
+    end if;
+    return (jsonb_typeof(rule -> 'is') is null or jsonb_typeof(rule -> 'is') = 'null' or value = rule -> 'is')
+        and (jsonb_typeof(rule -> 'is_not') is null or jsonb_typeof(rule -> 'is_not') = 'null' or value <> rule -> 'is_not')
+        and (jsonb_typeof(rule -> 'in') is distinct from 'array' or rule -> 'in' @> value)
+        and (rule ->> 'at_least' is null or (value #>> '{}')::numeric >= (rule ->> 'at_least')::numeric)
+        and (rule ->> 'at_most' is null or (value #>> '{}')::numeric <= (rule ->> 'at_most')::numeric)
+        and (rule ->> 'more_than' is null or (value #>> '{}')::numeric > (rule ->> 'more_than')::numeric)
+        and (rule ->> 'less_than' is null or (value #>> '{}')::numeric < (rule ->> 'less_than')::numeric);
+end
+$$;
+comment on function postlude.condition_holds is 'Does a condition of a campaign file hold now? True, false, or null: unknown, which is never taken for true.';
+
+create or replace function postlude.step_refused(definition jsonb, step text, passage uuid, now_ timestamptz) returns text
+language plpgsql stable parallel safe as $$
+declare
+    own jsonb;
+    other jsonb;
+    mine postlude.enrolments;
+    known jsonb;
+begin
+    own := (select s from jsonb_array_elements(definition -> 'steps') as s where s ->> 'id' = step);
+    if own is null or (jsonb_typeof(own -> 'only_if') is distinct from 'object' and own ->> 'branch' is null) then
+        return null;
+    end if;
+    select * into mine from postlude.enrolments as e where e.enrolment_id = passage;
+    known := postlude.passage_values(passage, now_);
+    if jsonb_typeof(own -> 'only_if') = 'object' and postlude.condition_holds(
+        own -> 'only_if', known, passage, mine.customer_id, mine.order_id, mine.watch_from, now_) is not true
+    then
+        return 'condition_not_met';
+    end if;
+    if own ->> 'branch' is null then
+        return null;
+    end if;
+    -- one of a branch at most: not beside one that is on its way or gone
+    if exists (
+        select from postlude.messages as m
+        where m.enrolment_id = passage and m.step_id <> step and m.state in ('sending', 'sent', 'unknown')
+          and m.step_id in (
+              select s ->> 'id' from jsonb_array_elements(definition -> 'steps') as s where s ->> 'branch' = own ->> 'branch'))
+    then
+        return 'other_branch';
+    end if;
+    -- the first that holds takes it, as the file has them
+    for other in
+        select t.s from jsonb_array_elements(definition -> 'steps') with ordinality as t (s, place)
+        where t.s ->> 'branch' = own ->> 'branch' order by t.place
+    loop
+        exit when other ->> 'id' = step;
+        if jsonb_typeof(other -> 'only_if') is distinct from 'object' or postlude.condition_holds(
+            other -> 'only_if', known, passage, mine.customer_id, mine.order_id, mine.watch_from, now_)
+        then
+            return 'other_branch';
+        end if;
+    end loop;
+    return null;
+end
+$$;
+comment on function postlude.step_refused is 'Why a step must not go to this customer now (condition_not_met, other_branch); null: its conditions hold.';
+
+create or replace function postlude.birthday_believed(born date, on_new_year bigint, told bigint, now_ timestamptz) returns boolean
+language sql immutable parallel safe as $$
+    -- forms that force a date get 1 January: it is believed while it is not more than three times as common as other days
+    select born between '1900-01-01' and (now_ at time zone 'UTC')::date
+        and (to_char(born, 'MMDD') <> '0101' or on_new_year <= greatest(3, 3 * told / 365.25))
+$$;
+comment on function postlude.birthday_believed is 'Is this a birthday to congratulate on, where `on_new_year` of `told` birthdays of the shop fall on 1 January?';

@@ -1,0 +1,85 @@
+-- candidates_of_date: customers whose birthday, anniversary of the first order, or renewal lies (so many days ahead) in reach.
+-- The day begins at midnight on the customer's clock; 29 February is kept on 28 February in other years.
+--
+-- reads   customers, customer_features, sources, time_zones
+-- writes  candidates (temporary)
+-- params  date_of text, days_before int, now timestamptz, max_age interval, once_per text
+-- re-run  safe: lives for one transaction
+create temporary table candidates on commit drop as
+with dated as (
+    select
+        c.customer_id,
+        c.source_id,
+        c.birthday,
+        coalesce(z.zone, s.time_zone) as zone,
+        case cast(:date_of as text)
+            when 'birthday' then c.birthday
+            when 'renewal' then c.renews_on
+            else cast(f.first_order_at at time zone coalesce(z.zone, s.time_zone) as date)
+        end as began
+    from customers as c
+    inner join sources as s on c.source_id = s.source_id
+    left join time_zones as z on c.time_zone = z.zone
+    left join customer_features as f on c.customer_id = f.customer_id
+    where
+        case cast(:date_of as text)
+            when 'birthday' then c.birthday is not null
+            when 'renewal' then c.renews_on is not null
+            else f.customer_id is not null
+        end
+),
+
+shares as (
+    select
+        c.source_id,
+        count(*) as told,
+        count(*) filter (where to_char(c.birthday, 'MMDD') = '0101') as on_new_year
+    from customers as c
+    where c.birthday is not null and cast(:date_of as text) = 'birthday'
+    group by c.source_id
+),
+
+-- only the days that can be in reach, in whatever zone: nobody else is looked at closer
+days as (
+    select cast(d as date) as day
+    from generate_series(
+        cast((cast(:now as timestamptz) - cast(:max_age as interval)) at time zone 'UTC' as date) - 1 + cast(:days_before as int),
+        cast(cast(:now as timestamptz) at time zone 'UTC' as date) + 1 + cast(:days_before as int),
+        interval '1 day'
+    ) as g (d)
+),
+
+returning_days as (
+    select
+        b.*,
+        y.day
+    from dated as b
+    inner join days as y
+        on case cast(:date_of as text)
+            when 'renewal' then b.began = y.day
+            else
+                y.day > b.began
+                and y.day = cast(b.began + make_interval(years => cast(extract(year from y.day) - extract(year from b.began) as int)) as date)
+        end
+),
+
+anchored as (
+    select
+        r.*,
+        local_instant(r.day - cast(:days_before as int) + time '00:00', r.zone) as anchor_at
+    from returning_days as r
+)
+
+select
+    a.customer_id,
+    cast(null as bigint) as order_id,
+    case cast(:once_per as text) when 'customer' then 'once' else cast(:date_of as text) || ':' || a.day end as anchor_key,
+    a.anchor_at,
+    a.anchor_at as watch_from,
+    a.source_id,
+    case
+        when cast(:date_of as text) = 'birthday' and not birthday_believed(a.birthday, s.on_new_year, s.told, :now) then 'birthday_not_believed'
+    end as objection
+from anchored as a
+left join shares as s on a.source_id = s.source_id
+where a.anchor_at <= :now and a.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)

@@ -1,0 +1,107 @@
+"""What a campaign file names must exist: templates, segments, features, occasions, windows. Told at the line that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from postlude import rendering, yamlfile
+from postlude.audience import FEATURES
+from postlude.calendar import Calendar, load_calendar
+from postlude.campaign import Campaign, Step
+from postlude.conditions import FACTS, operator_faults
+from postlude.errors import Fault, InputError
+from postlude.settings import settings
+from postlude.yamlfile import did_you_mean
+
+Place = tuple[str | int, ...]
+
+
+def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
+    """Everything the campaign names that is not there, and every fault of its templates; empty when it can run."""
+    file = yamlfile.shown(path)
+    found = [
+        Fault(file, yamlfile.line_of(path, place), yamlfile.key_of(place), what)
+        for place, what in (*_segments(campaign), *_conditions(campaign), *_calendar(campaign), *_templates(campaign))
+    ]
+    names = set(rendering.names())
+    for template in dict.fromkeys(template for step in campaign.steps for template in step.templates):
+        if template in names:
+            found += rendering.check(template)
+    return list(dict.fromkeys(found))
+
+
+def _templates(campaign: Campaign) -> Iterator[tuple[Place, str]]:
+    names = rendering.names()
+    for number, step in enumerate(campaign.steps):
+        places: list[tuple[Place, str]] = [(("template",), step.template)] if step.template else []
+        places += [(("variants", i, "template"), variant.template) for i, variant in enumerate(step.variants)]
+        for place, template in places:
+            if template not in names:
+                what = f'there is no template "{template}"{did_you_mean(template, names)}; add include/templates/{template}.mjml.j2'
+                yield ("steps", number, *place), what
+
+
+def _segments(campaign: Campaign) -> Iterator[tuple[Place, str]]:
+    known = sorted(path.stem for path in (settings().include / "segments").glob("[!.]*.y*ml"))
+    trigger = campaign.trigger
+    named: list[tuple[Place, str | None]] = [(("trigger", key), getattr(trigger, key)) for key in ("enters", "leaves")]
+    for key in ("within", "exclude"):
+        named += [(("audience", key, i), name) for i, name in enumerate(getattr(campaign.audience, key))]
+    for number, step in enumerate(campaign.steps):
+        for place, leaf in step.only_if.leaves(("only_if",)) if step.only_if else ():
+            named.append((("steps", number, *place, "in_segment"), leaf.in_segment))
+    for at, segment in named:
+        if segment is not None and segment not in known:
+            yield (
+                at,
+                f'there is no segment "{segment}"{did_you_mean(segment, known)}; or add include/segments/{segment}.yml',
+            )
+
+
+def _conditions(campaign: Campaign) -> Iterator[tuple[Place, str]]:
+    kinds = {name: feature.kind for name, feature in FEATURES.items()} | {
+        name: kind for name, (kind, _) in FACTS.items()
+    }
+    for number, step in enumerate(campaign.steps):
+        for place, leaf in step.only_if.leaves(("only_if",)) if step.only_if else ():
+            at = ("steps", number, *place, "feature")
+            if leaf.feature is None:
+                continue
+            if leaf.feature not in kinds:
+                yield at, f'there is no feature "{leaf.feature}"{did_you_mean(leaf.feature, kinds)}'
+                continue
+            if campaign.trigger.event is None and leaf.feature in ("category", "order_amount"):
+                yield at, f"{leaf.feature} is about an order, and this trigger has no order: it would never be known"
+            for what in operator_faults(leaf, kinds[leaf.feature]):
+                yield at, what
+            feature = FEATURES.get(leaf.feature)
+            given = [v for v in (leaf.is_, leaf.is_not, *(leaf.in_ or ())) if v is not None]
+            for value in given if feature and feature.choices else ():
+                if feature and value not in feature.choices:
+                    yield at, f'{leaf.feature} is one of {", ".join(feature.choices)}, never "{value}"'
+
+
+def _calendar(campaign: Campaign) -> Iterator[tuple[Place, str]]:
+    try:
+        calendar = load_calendar(settings().include / "calendar.yml")
+    except InputError:
+        return  # told by itself; a broken calendar is not this campaign's fault
+    occasion = campaign.trigger.occasion
+    if occasion and not calendar.dates_of(occasion):
+        known = {entry.id for entry in calendar.occasions}
+        what = f'the calendar has no occasion "{occasion}"{did_you_mean(occasion, known)}; add it to occasions in include/calendar.yml'
+        yield ("trigger", "occasion"), what
+    for number, step in enumerate(campaign.steps):
+        if told := _outside(campaign, step, calendar):
+            yield ("steps", number, "at"), told
+
+
+def _outside(campaign: Campaign, step: Step, calendar: Calendar) -> str | None:
+    window = calendar.window_of(campaign.id)
+    if step.at is None or window.opens <= step.at < window.closes:
+        return None
+    return (
+        f"{step.at:%H:%M} lies outside the send window of this campaign, {window.opens:%H:%M} to {window.closes:%H:%M}: it would "
+        "go another day; choose a time inside, or give the campaign a window in include/calendar.yml"
+    )
