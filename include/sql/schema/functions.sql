@@ -127,6 +127,22 @@ language sql immutable parallel safe as $$
 $$;
 comment on function in_holdout is 'Is the customer left alone on purpose? Sticky: depends on salt, campaign and customer only.';
 
+-- what the hand-over obeys: switches, pressure, windows
+
+create or replace function stopped_by(campaign text, channel_ text, shop text, kind_ text) returns bigint
+language sql stable parallel safe as $$
+    select k.switch_id from kill_switches as k
+    where k.lifted_at is null
+      and case k.scope
+          when 'campaign' then k.name = campaign
+          when 'channel' then k.name = channel_ and (kind_ = 'marketing' or k.transactional_too)
+          when 'shop' then k.name = shop and (kind_ = 'marketing' or k.transactional_too)
+          else kind_ = 'marketing' or k.transactional_too
+      end
+    order by k.switch_id limit 1
+$$;
+comment on function stopped_by is 'The kill switch that stops this message, obeyed from the moment it is committed; null: none. The Python twin is postlude.switch.Stop.covers.';
+
 -- what mapping files may call to read text safely: a value that cannot be read becomes null
 
 create or replace function postlude.to_number(given text) returns numeric
