@@ -1,4 +1,4 @@
-"""What marketers steer: pauses, blackout days, send windows. The file is the baseline; each change becomes a revision."""
+"""What marketers steer: pauses, blackout days, send windows, contact pressure. The file is the baseline; each change becomes a revision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from postlude import yamlfile
-from postlude.timing import WallTime
+from postlude.settings import settings
+from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -69,6 +70,64 @@ class Blackout(Strict):
     _dates = field_validator("date", mode="before")(_day)
 
 
+class Cap(Strict):
+    """At most so many marketing messages per person, over all campaigns. Accepted, open and unknown ones count."""
+
+    most: int = Field(ge=1, le=1000)
+    within: Duration | None = Field(None, description='rolling: in any such span of time, e.g. "7 days"')
+    per: Literal["day", "week", "month"] | None = Field(
+        None, description="calendar: per day, week (from Monday) or month on the recipient's own calendar"
+    )
+    channel: str | None = Field(None, description="counts and limits messages of this channel only")
+    topic: str | None = Field(None, description="counts and limits messages of this consent topic only")
+
+    @model_validator(mode="after")
+    def _one_period(self) -> Cap:
+        if (self.within is None) == (self.per is None):
+            raise ValueError('name either "within" (rolling, e.g. 7 days) or "per" (day, week, month of the calendar)')
+        if self.within is not None and not self.within:
+            raise ValueError("within must be longer than nothing")
+        return self
+
+    def rule(self) -> dict[str, Any]:
+        """As the SQL function share_out reads it."""
+        span = f"in {in_words(self.within)}" if self.within else f"per {self.per}"
+        only = "".join(f", {word}" for word in (self.channel, self.topic) if word)
+        return {
+            "most": self.most,
+            "seconds": self.within.total_seconds() if self.within else None,
+            "per": self.per,
+            "channel": self.channel,
+            "topic": self.topic,
+            "words": f"at most {self.most} {span}{only}",
+        }
+
+
+class Pressure(Strict):
+    """How much marketing one person gets, over all campaigns. Transactional mail is never capped and never counts."""
+
+    caps: tuple[Cap, ...] = ()
+    gap: Duration = Field(dt.timedelta(0), description="shortest time between two messages, e.g. 12 hours")
+    when_full: Literal["defer", "skip"] = Field(
+        "defer", description="defer: looked at again when there is room, until it expires; skip: it is not sent"
+    )
+
+    @property
+    def rules(self) -> list[dict[str, Any]]:
+        """Caps and gap as the SQL function share_out reads them; a gap is a cap of one."""
+        rules = [cap.rule() for cap in self.caps]
+        if self.gap:
+            rules.append(Cap(most=1, within=self.gap).rule() | {"words": f"a gap of {in_words(self.gap)}"})  # type: ignore[call-arg]
+        return rules
+
+    @property
+    def reach(self) -> dt.timedelta:
+        """So far back the rules look."""
+        periods = {"day": 2, "week": 8, "month": 32}
+        spans = [cap.within or dt.timedelta(days=periods[cap.per or "day"]) for cap in self.caps]
+        return max([self.gap, *spans])
+
+
 class Calendar(Strict):
     """include/calendar.yml"""
 
@@ -76,6 +135,18 @@ class Calendar(Strict):
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     blackout_days: tuple[Blackout, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    pressure: Pressure | None = Field(None, description="default: marketing_cap of the settings, rolling")
+    spread: Duration = Field(
+        dt.timedelta(hours=2),
+        description="what was put off is spread over so much of the next window, not released at once",
+    )
+
+    @property
+    def pressure_in_force(self) -> Pressure:
+        if self.pressure is not None:
+            return self.pressure
+        within = dt.timedelta(days=settings().marketing_cap_days)
+        return Pressure(caps=(Cap(most=settings().marketing_cap, within=within),))  # type: ignore[call-arg]
 
     def window_of(self, campaign_id: str) -> Window:
         return self.windows.get(campaign_id, self.window)

@@ -133,6 +133,7 @@ class Outbox:
             windows.append(
                 {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
             )
+        pressure = self.calendar.pressure_in_force
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             people = sorted(set(
@@ -150,7 +151,8 @@ class Outbox:
                     conn, "42_claim", ids=due, worker=self.worker, now=now,
                     windows=db.dumps(windows), blackouts=self.calendar.blackouts,
                     stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
-                    cap=settings().marketing_cap, cap_days=settings().marketing_cap_days,
+                    rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
+                    spread=self.calendar.spread,
                 )
             )  # fmt: skip
         for row in judged:
