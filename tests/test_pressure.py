@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from crowd import due, people, plain
+from postlude import db
 from postlude.calendar import Cap, Pressure, Window
 from postlude.message import Outcome
 from world import World, at, calendar, days
@@ -301,3 +302,20 @@ def test_four_workers_at_once_exceed_no_cap(world: World) -> None:
         )
         == 1000
     )
+
+
+def test_two_workers_never_hold_the_same_customer(world: World) -> None:
+    everybody = people(world, 6)
+    for name in ("first", "second"):
+        due(world, plain(name), everybody, at("2026-06-01 10:00"), days(3))
+    mail = {
+        "channel": "email", "campaigns": ["first", "second"], "now": at("2026-06-01 10:00"), "stopped_shops": [], "silent_shops": [],
+        "shard": 0, "shards": 1,
+    }  # fmt: skip
+    with db.transaction(world.engine) as one, db.transaction(world.engine) as other:
+        held = set(db.run(one, "40_lock_due", **mail, batch=5).scalars())
+        others = set(db.run(other, "40_lock_due", **mail, batch=100).scalars())
+        assert held
+        assert others
+        assert not held & others
+        assert held | others == set(everybody)

@@ -1,10 +1,10 @@
 -- plan_messages: one row per step of every treated enrolment that has none yet, held until the plan is checked.
 -- A step whose time has passed is written as expired: history, never a late send.
 --
--- reads   enrolments, customers, sources, time_zones, order_lines, orders, products
+-- reads   enrolments, recipients, order_lines, orders, products
 -- writes  messages
 -- params  campaign text, channel text, kind text, priority int, steps jsonb, opens time, closes time, weekdays int[],
---         blackouts date[], calendar_revision bigint, now timestamptz, run_id text
+--         blackouts date[], holidays jsonb, calendar_revision bigint, now timestamptz, run_id text
 -- re-run  safe: the id is made from enrolment and step
 insert into messages (
     message_id, enrolment_id, campaign_id, step_id, customer_id, channel, kind, template, state, reason, due_at, send_at, expires_at,
@@ -16,12 +16,11 @@ with waiting as (
         e.customer_id,
         e.order_id,
         e.anchor_at,
-        coalesce(z.zone, s.time_zone) as zone,
-        s.source_id
+        r.zone,
+        r.country,
+        r.source_id
     from enrolments as e
-    inner join customers as c on e.customer_id = c.customer_id
-    inner join sources as s on c.source_id = s.source_id
-    left join time_zones as z on c.time_zone = z.zone
+    inner join recipients as r on e.customer_id = r.customer_id
     where e.campaign_id = :campaign and e.exited_at is null and e.arm = 'treated'
 ),
 
@@ -36,6 +35,7 @@ timed as (
         w.enrolment_id,
         w.customer_id,
         w.zone,
+        w.country,
         t.id as step_id,
         t.template,
         t.expires_seconds,
@@ -74,9 +74,13 @@ placed as (
         t.step_id,
         t.template,
         t.due_at,
-        next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, :blackouts) as send_at,
+        case
+            when :kind = 'transactional' then t.due_at
+            else next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, cast(:blackouts as date []) || coalesce(h.days, '{}'))
+        end as send_at,
         t.due_at + make_interval(secs => t.expires_seconds::double precision) as expires_at
     from timed as t
+    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on t.country = h.country
 )
 
 select

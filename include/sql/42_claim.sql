@@ -2,10 +2,10 @@
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
 -- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
 --
--- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets
+-- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, or later; attempts
--- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], stale_sources text[], rules jsonb, reach interval,
---         when_full text, spread interval
+-- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
+--         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
@@ -24,20 +24,20 @@ with due as (
         e.watch_from,
         e.exited_at,
         v.definition,
-        coalesce(z.zone, s.time_zone) as zone,
+        r.zone,
+        cast(:blackouts as date []) || coalesce(h.days, '{}') as blackouts,
         w.opens,
         w.closes,
         w.weekdays,
         coalesce((v.definition ->> 'rests_on_absence')::boolean, true)
-        and s.source_id = any(cast(:stale_sources as text [])) as stale
+        and r.source_id = any(cast(:stale_sources as text [])) as stale
     from messages as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    inner join customers as c on m.customer_id = c.customer_id
-    inner join sources as s on c.source_id = s.source_id
+    inner join recipients as r on m.customer_id = r.customer_id
     inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [])
         on m.campaign_id = w.campaign_id
-    left join time_zones as z on c.time_zone = z.zone
+    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
 ),
 
@@ -48,7 +48,7 @@ facts as (
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
         case
-            when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, :blackouts)
+            when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
             else cast(:now as timestamptz)
         end as opening
     from due as d
@@ -122,6 +122,7 @@ verdicts as (
         j.opens,
         j.closes,
         j.weekdays,
+        j.blackouts,
         j.opening,
         coalesce(j.reason, o.reason) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
@@ -148,7 +149,7 @@ decided as (
             when v.reason = 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
             else coalesce(
                 spread_opening(
-                    coalesce(v.free_at, v.opening), v.zone, v.opens, v.closes, v.weekdays, :blackouts, :spread, v.expires_at,
+                    coalesce(v.free_at, v.opening), v.zone, v.opens, v.closes, v.weekdays, v.blackouts, :spread, v.expires_at,
                     v.message_id
                 ),
                 v.expires_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +69,45 @@ class Blackout(Strict):
     why: str
 
     _dates = field_validator("date", mode="before")(_day)
+
+
+class Holidays(Strict):
+    """Public holidays of the recipient's country: no marketing on them."""
+
+    countries: tuple[str, ...] | Literal["all"] = Field(description='ISO codes, e.g. [DE, KR], or "all" that are known')
+    exclude: tuple[str, ...] = Field((), alias="except", description="ISO codes left out")
+
+    @field_validator("countries", "exclude")
+    @classmethod
+    def _known(cls, codes: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for code in () if isinstance(codes, str) else codes:
+            if code not in _holiday_countries():
+                raise ValueError(f'no holidays are known for "{code}"; write ISO codes such as DE, FR, KR, or all')
+        return codes
+
+    def between(self, first: dt.date, last: dt.date) -> list[dict[str, Any]]:
+        """[{country, days}] with the nation-wide public holidays from `first` to `last`."""
+        chosen = sorted(_holiday_countries()) if self.countries == "all" else sorted(set(self.countries))
+        found = []
+        for country in chosen:
+            if country not in self.exclude:
+                days = [day for year in range(first.year, last.year + 1) for day in _holidays(country, year)]
+                found.append({"country": country, "days": [str(day) for day in days if first <= day <= last]})
+        return found
+
+
+@lru_cache
+def _holiday_countries() -> frozenset[str]:
+    import holidays  # slow to import, and only needed where a calendar asks for them
+
+    return frozenset(code for code in holidays.list_supported_countries() if len(code) == 2)
+
+
+@lru_cache(maxsize=4096)
+def _holidays(country: str, year: int) -> tuple[dt.date, ...]:
+    import holidays
+
+    return tuple(sorted(holidays.country_holidays(country, years=year)))
 
 
 class Cap(Strict):
@@ -134,6 +174,7 @@ class Calendar(Strict):
     window: Window
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     blackout_days: tuple[Blackout, ...] = ()
+    holidays: Holidays | None = Field(None, description="public holidays on which no marketing is sent")
     pauses: tuple[Pause, ...] = ()
     pressure: Pressure | None = Field(None, description="default: marketing_cap of the settings, rolling")
     spread: Duration = Field(
@@ -162,6 +203,12 @@ class Calendar(Strict):
             if named and pause.first <= now.date() <= pause.last:
                 return pause
         return None
+
+    def holidays_around(self, now: dt.datetime, ahead: dt.timedelta) -> list[dict[str, Any]]:
+        """[{country, days}] that can matter to a message due up to `ahead` after `now`; a window is looked for 90 days ahead."""
+        if self.holidays is None:
+            return []
+        return self.holidays.between((now - dt.timedelta(days=2)).date(), (now + ahead + dt.timedelta(days=92)).date())
 
     @property
     def blackouts(self) -> list[dt.date]:

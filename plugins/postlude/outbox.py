@@ -150,6 +150,7 @@ class Outbox:
                 db.run(
                     conn, "42_claim", ids=due, worker=self.worker, now=now,
                     windows=db.dumps(windows), blackouts=self.calendar.blackouts,
+                    holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
                     stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
                     rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
                     spread=self.calendar.spread,

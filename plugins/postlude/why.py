@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
@@ -46,6 +46,8 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
 
     window = calendar.window_of(campaign.id)
     pressure = calendar.pressure_in_force
+    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
+    closed = calendar.blackouts + [date.fromisoformat(day) for day in holidays]
     facts = db.run(
         conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel, kind=campaign.kind,
         topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
@@ -53,7 +55,7 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
         every=str(campaign.at_most_every.total_seconds()) if campaign.at_most_every else None,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
-        blackouts=calendar.blackouts, now=now,
+        blackouts=closed, now=now,
     ).one()  # fmt: skip
     _trigger(conn, person, campaign, facts, now, say)
     reachable = {
@@ -82,7 +84,8 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         full = f"{facts.winner} has the place" + (f" until {facts.free_at:%Y-%m-%d %H:%M} UTC" if facts.free_at else "")
         rules = "; ".join(rule["words"] for rule in pressure.rules) or "no caps"
         say("below the cap", facts.pressed is None, f"{facts.pressed}: {full}" if facts.pressed else rules)
-        zone = f"{person.zone}{' (the shop’s)' if person.zone_of_shop else ''}"
+        said = {"profile": "", "country": f" (the one clock of {person.country})", "shop": " (the shop’s)"}
+        zone = person.zone + said[person.zone_from]
         opens = f"{facts.opening:%Y-%m-%d %H:%M} UTC" if facts.opening else "not within 90 days"
         say(
             "send window is open",

@@ -22,3 +22,33 @@ create unique index kill_switches_in_force on kill_switches (scope, name, transa
 comment on table kill_switches is 'What must not be handed over, who stopped it and why. Never deleted; lifting keeps who and why. One in force per scope and name.';
 comment on column kill_switches.name is 'campaign id, channel name or source id; empty for all';
 comment on column kill_switches.transactional_too is 'stops transactional mail as well; a campaign named itself always stops';
+
+-- ------------------------------------------------------------------ whose clock
+
+create table countries (
+    country text primary key check (country ~ '^[A-Z]{2}$'),
+    zone    text
+);
+comment on table countries is 'ISO 3166 countries, from tzdata''s zone.tab.';
+comment on column countries.zone is 'the zone of a country with one clock; null where clocks differ: nothing can be concluded there';
+
+create table country_names (
+    name    text primary key,
+    country text not null references countries
+);
+comment on table country_names is 'What shops call a country, in lower case: its code and its name in ten languages.';
+
+create view recipients as
+select
+    c.customer_id,
+    c.source_id,
+    coalesce(z.zone, w.zone, s.time_zone) as zone,
+    case when z.zone is not null then 'profile' when w.zone is not null then 'country' else 'shop' end as zone_from,
+    k.country
+from customers as c
+join sources as s on c.source_id = s.source_id
+left join time_zones as z on c.time_zone = z.zone
+left join country_names as n on n.name = lower(btrim(c.country))
+left join countries as k on n.country = k.country
+left join time_zones as w on k.zone = w.zone;
+comment on view recipients is 'Whose clock a message follows: the profile''s zone, else the country''s if it has one clock, else the shop''s.';
