@@ -2,10 +2,10 @@
 -- A step whose time has passed is written as expired: history, never a late send. A step that waits for something is
 -- written once that came or its time is up; a step that a newer version of the file added is not for older passages.
 --
--- reads   enrolments, campaign_versions, customers, sources, time_zones, order_lines, orders, products, messages, events
+-- reads   enrolments, campaign_versions, recipients, order_lines, orders, products, messages, events
 -- writes  messages
 -- params  campaign text, channel text, kind text, priority int, steps jsonb, opens time, closes time, weekdays int[],
---         blackouts date[], calendar_revision bigint, now timestamptz, run_id text, salt text
+--         blackouts date[], holidays jsonb, calendar_revision bigint, now timestamptz, run_id text, salt text
 -- re-run  safe: the id is made from enrolment and step
 insert into messages (
     message_id, enrolment_id, campaign_id, step_id, customer_id, channel, kind, template, variant, state, reason, due_at, send_at, expires_at,
@@ -18,13 +18,12 @@ with waiting as (
         e.order_id,
         e.anchor_at,
         v.definition -> 'steps' as known_steps,
-        coalesce(z.zone, s.time_zone) as zone,
-        s.source_id
+        r.zone,
+        r.country,
+        r.source_id
     from enrolments as e
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    inner join customers as c on e.customer_id = c.customer_id
-    inner join sources as s on c.source_id = s.source_id
-    left join time_zones as z on c.time_zone = z.zone
+    inner join recipients as r on e.customer_id = r.customer_id
     where e.campaign_id = :campaign and e.exited_at is null and e.arm = 'treated'
 ),
 
@@ -42,6 +41,7 @@ missing as (
         w.order_id,
         w.anchor_at,
         w.zone,
+        w.country,
         w.source_id,
         t.id as step_id,
         t.template,
@@ -138,10 +138,13 @@ aimed as (
             else (select v ->> 'template' from jsonb_array_elements(t.variants) as v where v ->> 'name' = t.variant)
         end as template,
         case
-            when t.given_up is null then next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, :blackouts)
+            when t.given_up is not null then null
+            when :kind = 'transactional' then t.due_at
+            else next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, cast(:blackouts as date []) || coalesce(h.days, '{}'))
         end as send_at,
         t.due_at + make_interval(secs => t.expires_seconds::double precision) as expires_at
     from timed as t
+    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on t.country = h.country
 ),
 
 placed as (

@@ -1,16 +1,29 @@
--- lock_due: reserve up to `batch` due messages for this transaction; other workers skip them.
+-- lock_due: reserve the customers of up to `batch` due messages for this transaction; other workers skip them.
+-- The customer is locked and not the message: whatever is due for one person is judged together, by one worker.
 --
--- reads   messages (row locks)
--- params  channel text, campaigns text[], now timestamptz, batch int, shard int, shards int
+-- reads   messages, customers (row locks)
+-- params  channel text, campaigns text[], stopped_shops text[], silent_shops text[], now timestamptz, batch int, shard int, shards int
 -- re-run  safe: changes nothing
-select m.message_id, m.customer_id
-from messages as m
-where
-    m.channel = :channel
-    and m.state = 'scheduled'
-    and m.send_at <= :now
-    and m.campaign_id = any(cast(:campaigns as text []))
-    and mod(m.customer_id, cast(:shards as int)) = :shard
-order by m.send_at, m.message_id
+select c.customer_id
+from (
+    select m.customer_id, m.kind
+    from messages as m
+    where
+        m.channel = :channel
+        and m.state = 'scheduled'
+        and m.send_at <= :now
+        and m.campaign_id = any(cast(:campaigns as text []))
+        and mod(m.customer_id, cast(:shards as int)) = :shard
+    order by m.send_at, m.message_id
+) as d
+cross join lateral (
+    -- looked up one by one, in that order, until the batch is full: a join as a whole would lock everybody who is due
+    select p.customer_id
+    from customers as p
+    where
+        p.customer_id = d.customer_id
+        and not (p.source_id = any(cast(:stopped_shops as text [])) and d.kind = 'marketing')
+        and p.source_id <> all(cast(:silent_shops as text []))
+    for no key update skip locked
+) as c
 limit :batch
-for update skip locked

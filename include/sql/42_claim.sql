@@ -1,40 +1,46 @@
 -- claim: the last look. Every rule is read again for the locked messages; what passes becomes `sending` for this worker,
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
+-- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
 --
--- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets,
+-- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
 --         customer_features, segment_memberships, events
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, or later; attempts
--- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], stale_sources text[], cap int, cap_days int
+-- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
+--         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
         m.message_id,
         m.campaign_id,
         m.customer_id,
+        m.step_id,
         m.kind,
+        m.priority,
         m.send_at,
         m.expires_at,
         m.channel,
         step_refused(v.definition, m.step_id, m.enrolment_id, :now) as unfit,
         passage_fact(v.definition, m.enrolment_id, :now) as passage_fact,
+        m.reason as last_reason,
+        m.detail as last_detail,
         e.order_id,
         e.watch_from,
         e.exited_at,
         v.definition,
-        coalesce(z.zone, s.time_zone) as zone,
+        r.zone,
+        cast(:blackouts as date []) || coalesce(h.days, '{}') as blackouts,
         w.opens,
         w.closes,
         w.weekdays,
         coalesce((v.definition ->> 'rests_on_absence')::boolean, true)
-        and s.source_id = any(cast(:stale_sources as text [])) as stale
+        and r.source_id = any(cast(:stale_sources as text [])) as stale
     from messages as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    inner join customers as c on m.customer_id = c.customer_id
-    inner join sources as s on c.source_id = s.source_id
+    inner join recipients as r on m.customer_id = r.customer_id
     inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [])
         on m.campaign_id = w.campaign_id
-    left join time_zones as z on c.time_zone = z.zone
+    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
 ),
 
@@ -45,7 +51,7 @@ facts as (
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
         case
-            when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, :blackouts)
+            when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
             else cast(:now as timestamptz)
         end as opening
     from due as d
@@ -56,6 +62,7 @@ judged as (
         f.*,
         case
             when f.expires_at <= :now and f.stale then 'feed_stale'
+            when f.expires_at <= :now and f.last_reason = 'capped' then 'capped'
             when f.expires_at <= :now then 'too_late'
             when f.exited_at is not null then 'enrolment_ended'
             when f.fact is not null then f.fact
@@ -75,85 +82,83 @@ judged as (
     from facts as f
 ),
 
-ranked as (
+wanting as (
     select
-        j.*,
-        row_number() over (partition by j.customer_id, j.reason is null, j.kind order by j.send_at, j.message_id) as turn,
-        row_number() over (partition by j.customer_id, j.reason is null, j.campaign_id order by j.send_at, j.message_id) as own_turn
+        j.customer_id,
+        j.zone,
+        max(cast(j.definition ->> 'at_most_every_seconds' as double precision)) as longest,
+        jsonb_agg(
+            jsonb_build_object(
+                'id', j.message_id,
+                'name', j.campaign_id || '/' || j.step_id,
+                'campaign', j.campaign_id,
+                'channel', j.channel,
+                'kind', j.kind,
+                'topic', j.definition ->> 'topic',
+                'every', j.definition ->> 'at_most_every_seconds'
+            )
+            order by j.priority, j.expires_at, j.send_at, j.message_id
+        ) as messages
     from judged as j
+    where j.reason is null
+    group by j.customer_id, j.zone
+),
+
+shared as (
+    select
+        o.message_id,
+        o.reason,
+        o.free_at,
+        o.winner
+    from wanting as w
+    cross join lateral recent_messages(
+        w.customer_id,
+        cast(:now as timestamptz) - greatest(cast(:reach as interval), make_interval(secs => coalesce(w.longest, 0))),
+        :now
+    ) as r
+    cross join lateral share_out(w.messages, r.recent, :rules, w.zone, :now) as o
 ),
 
 verdicts as (
     select
-        r.message_id,
-        r.expires_at,
-        r.zone,
-        r.opens,
-        r.closes,
-        r.weekdays,
-        r.opening,
-        r.refused_to,
+        j.message_id,
+        j.expires_at,
+        j.zone,
+        j.opens,
+        j.closes,
+        j.weekdays,
+        j.blackouts,
+        j.opening,
+        coalesce(j.reason, o.reason) as reason,
+        coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
+        o.free_at,
         case
-            when r.reason is not null then r.reason
-            when r.definition ->> 'at_most_every_seconds' is not null and (
-                r.own_turn > 1
-                or exists (
-                    select 1
-                    from messages as x
-                    where
-                        x.customer_id = r.customer_id
-                        and x.campaign_id = r.campaign_id
-                        and x.message_id <> r.message_id
-                        and (
-                            x.state = 'sending'
-                            or (
-                                x.state in ('sent', 'unknown')
-                                and x.handed_over_at > cast(:now as timestamptz)
-                                - make_interval(secs => cast(r.definition ->> 'at_most_every_seconds' as double precision))
-                            )
-                        )
-                )
-            ) then 'asked_recently'
-            when r.kind = 'marketing' and r.turn - 1 + (
-                select count(*)
-                from messages as x
-                where
-                    x.customer_id = r.customer_id
-                    and x.kind = 'marketing'
-                    and x.message_id <> r.message_id
-                    and (
-                        x.state = 'sending'
-                        or (
-                            x.state in ('sent', 'unknown')
-                            and x.handed_over_at > cast(:now as timestamptz) - make_interval(days => :cap_days)
-                        )
-                    )
-            ) >= :cap then 'capped'
-        end as reason
-    from ranked as r
+            when j.reason is not null then j.refused_to
+            when o.reason is null then 'sending'
+            when o.reason = 'capped' and :when_full = 'defer' then 'scheduled'
+            else 'skipped'
+        end as state
+    from judged as j
+    left join shared as o on j.message_id = o.message_id
 ),
 
 decided as (
     select
         v.message_id,
         v.reason,
+        v.detail,
         v.expires_at,
+        v.state,
         case
-            when v.reason is null then 'sending'
-            when v.reason = 'asked_recently' then 'skipped'
-            when v.reason = 'capped' then 'scheduled'
-            else v.refused_to
-        end as state,
-        case v.reason
-            when 'outside_window' then coalesce(v.opening, v.expires_at)
-            when 'capped' then
-                coalesce(
-                    next_opening(
-                        cast(:now as timestamptz) + interval '24 hours', v.zone, v.opens, v.closes, v.weekdays, :blackouts
-                    ),
-                    v.expires_at
-                )
-            when 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
+            when v.state <> 'scheduled' then null
+            when v.reason = 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
+            else coalesce(
+                spread_opening(
+                    coalesce(v.free_at, v.opening), v.zone, v.opens, v.closes, v.weekdays, v.blackouts, :spread, v.expires_at,
+                    v.message_id
+                ),
+                v.expires_at
+            )
         end as later
     from verdicts as v
 ),
@@ -163,6 +168,7 @@ claimed as (
     set
         state = d.state,
         reason = d.reason,
+        detail = d.detail,
         attempt = m.attempt + case when d.state = 'sending' then 1 else 0 end,
         claimed_by = case when d.state = 'sending' then :worker else m.claimed_by end,
         claimed_at = case when d.state = 'sending' then cast(:now as timestamptz) else m.claimed_at end,

@@ -1,6 +1,6 @@
 -- letters: what a template needs to know for each claimed message.
 --
--- reads   messages, enrolments, campaign_versions, customers, sources, orders, order_lines, products, shipments
+-- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments
 -- params  ids uuid[], now timestamptz
 -- re-run  safe: only reads
 select
@@ -20,7 +20,7 @@ select
     coalesce(c.last_name, '') as last_name,
     coalesce(c.locale, s.locale) as locale,
     coalesce(c.country, '') as country,
-    coalesce(z.zone, s.time_zone) as zone,
+    r.zone,
     o.source_order_id as order_number,
     o.placed_at,
     delivered_at(o.order_id, :now) as delivered_at,
@@ -30,7 +30,7 @@ inner join enrolments as e on m.enrolment_id = e.enrolment_id
 inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
 inner join customers as c on m.customer_id = c.customer_id
 inner join sources as s on c.source_id = s.source_id
-left join time_zones as z on c.time_zone = z.zone
+inner join recipients as r on c.customer_id = r.customer_id
 left join orders as o on e.order_id = o.order_id
 left join lateral (
     -- the dearest line first: it is the item the mail is about

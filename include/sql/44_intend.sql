@@ -1,7 +1,7 @@
 -- intend: committed before the final dot, so that a crash after it leaves `unknown` and not a second copy.
--- Gives no row when the claim is no longer ours, the message has expired, or the person has said no meanwhile.
+-- Gives no row when the claim is no longer ours, the message has expired, a switch was thrown, or the person has said no meanwhile.
 --
--- reads   customers, suppressions
+-- reads   customers, suppressions, kill_switches
 -- writes  messages, attempts: handed_over_at
 -- params  message_id uuid, worker text, attempt int, now timestamptz, content_hash text, coupon_code text
 -- re-run  safe: the same claim intends once
@@ -18,6 +18,7 @@ with mine as (
         and m.expires_at > :now
         and m.customer_id = c.customer_id
         and suppression_of(c.address, m.kind, :now) is null
+        and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
     returning m.message_id
 )
 

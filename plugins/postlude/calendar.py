@@ -1,17 +1,19 @@
-"""What marketers steer: pauses, blackout days, send windows. The file is the baseline; each change becomes a revision."""
+"""What marketers steer: pauses, blackout days, send windows, contact pressure. The file is the baseline; each change becomes a revision."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from postlude import yamlfile
-from postlude.timing import WallTime
+from postlude.settings import settings
+from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -79,14 +81,124 @@ class Occasion(Strict):
     _dates = field_validator("date", mode="before")(_day)
 
 
+class Holidays(Strict):
+    """Public holidays of the recipient's country: no marketing on them."""
+
+    countries: tuple[str, ...] | Literal["all"] = Field(description='ISO codes, e.g. [DE, KR], or "all" that are known')
+    exclude: tuple[str, ...] = Field((), alias="except", description="ISO codes left out")
+
+    @field_validator("countries", "exclude")
+    @classmethod
+    def _known(cls, codes: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for code in () if isinstance(codes, str) else codes:
+            if code not in _holiday_countries():
+                raise ValueError(f'no holidays are known for "{code}"; write ISO codes such as DE, FR, KR, or all')
+        return codes
+
+    def between(self, first: dt.date, last: dt.date) -> list[dict[str, Any]]:
+        """[{country, days}] with the nation-wide public holidays from `first` to `last`."""
+        chosen = sorted(_holiday_countries()) if self.countries == "all" else sorted(set(self.countries))
+        found = []
+        for country in chosen:
+            if country not in self.exclude:
+                days = [day for year in range(first.year, last.year + 1) for day in _holidays(country, year)]
+                found.append({"country": country, "days": [str(day) for day in days if first <= day <= last]})
+        return found
+
+
+@lru_cache
+def _holiday_countries() -> frozenset[str]:
+    import holidays  # slow to import, and only needed where a calendar asks for them
+
+    return frozenset(code for code in holidays.list_supported_countries() if len(code) == 2)
+
+
+@lru_cache(maxsize=4096)
+def _holidays(country: str, year: int) -> tuple[dt.date, ...]:
+    import holidays
+
+    return tuple(sorted(holidays.country_holidays(country, years=year)))
+
+
+class Cap(Strict):
+    """At most so many marketing messages per person, over all campaigns. Accepted, open and unknown ones count."""
+
+    most: int = Field(ge=1, le=1000)
+    within: Duration | None = Field(None, description='rolling: in any such span of time, e.g. "7 days"')
+    per: Literal["day", "week", "month"] | None = Field(
+        None, description="calendar: per day, week (from Monday) or month on the recipient's own calendar"
+    )
+    channel: str | None = Field(None, description="counts and limits messages of this channel only")
+    topic: str | None = Field(None, description="counts and limits messages of this consent topic only")
+
+    @model_validator(mode="after")
+    def _one_period(self) -> Cap:
+        if (self.within is None) == (self.per is None):
+            raise ValueError('name either "within" (rolling, e.g. 7 days) or "per" (day, week, month of the calendar)')
+        if self.within is not None and not self.within:
+            raise ValueError("within must be longer than nothing")
+        return self
+
+    def rule(self) -> dict[str, Any]:
+        """As the SQL function share_out reads it."""
+        span = f"in {in_words(self.within)}" if self.within else f"per {self.per}"
+        only = "".join(f", {word}" for word in (self.channel, self.topic) if word)
+        return {
+            "most": self.most,
+            "seconds": self.within.total_seconds() if self.within else None,
+            "per": self.per,
+            "channel": self.channel,
+            "topic": self.topic,
+            "words": f"at most {self.most} {span}{only}",
+        }
+
+
+class Pressure(Strict):
+    """How much marketing one person gets, over all campaigns. Transactional mail is never capped and never counts."""
+
+    caps: tuple[Cap, ...] = ()
+    gap: Duration = Field(dt.timedelta(0), description="shortest time between two messages, e.g. 12 hours")
+    when_full: Literal["defer", "skip"] = Field(
+        "defer", description="defer: looked at again when there is room, until it expires; skip: it is not sent"
+    )
+
+    @property
+    def rules(self) -> list[dict[str, Any]]:
+        """Caps and gap as the SQL function share_out reads them; a gap is a cap of one."""
+        rules = [cap.rule() for cap in self.caps]
+        if self.gap:
+            rules.append(Cap(most=1, within=self.gap).rule() | {"words": f"a gap of {in_words(self.gap)}"})  # type: ignore[call-arg]
+        return rules
+
+    @property
+    def reach(self) -> dt.timedelta:
+        """So far back the rules look."""
+        periods = {"day": 2, "week": 8, "month": 32}
+        spans = [cap.within or dt.timedelta(days=periods[cap.per or "day"]) for cap in self.caps]
+        return max([self.gap, *spans])
+
+
 class Calendar(Strict):
     """include/calendar.yml"""
 
     window: Window
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     blackout_days: tuple[Blackout, ...] = ()
+    holidays: Holidays | None = Field(None, description="public holidays on which no marketing is sent")
     pauses: tuple[Pause, ...] = ()
     occasions: tuple[Occasion, ...] = Field((), description="days that campaigns start from: id, date, why")
+    pressure: Pressure | None = Field(None, description="default: marketing_cap of the settings, rolling")
+    spread: Duration = Field(
+        dt.timedelta(hours=2),
+        description="what was put off is spread over so much of the next window, not released at once",
+    )
+
+    @property
+    def pressure_in_force(self) -> Pressure:
+        if self.pressure is not None:
+            return self.pressure
+        within = dt.timedelta(days=settings().marketing_cap_days)
+        return Pressure(caps=(Cap(most=settings().marketing_cap, within=within),))  # type: ignore[call-arg]
 
     def window_of(self, campaign_id: str) -> Window:
         return self.windows.get(campaign_id, self.window)
@@ -102,6 +214,12 @@ class Calendar(Strict):
             if named and pause.first <= now.date() <= pause.last:
                 return pause
         return None
+
+    def holidays_around(self, now: dt.datetime, ahead: dt.timedelta) -> list[dict[str, Any]]:
+        """[{country, days}] that can matter to a message due up to `ahead` after `now`; a window is looked for 90 days ahead."""
+        if self.holidays is None:
+            return []
+        return self.holidays.between((now - dt.timedelta(days=2)).date(), (now + ahead + dt.timedelta(days=92)).date())
 
     @property
     def blackouts(self) -> list[dt.date]:

@@ -143,8 +143,9 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
         steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
-        blackouts=calendar.blackouts if marketing else [], calendar_revision=remember_calendar(conn, calendar, now), now=now,
-        run_id=run_id, salt=settings().holdout_salt,
+        blackouts=calendar.blackouts if marketing else [],
+        holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
+        now=now, run_id=run_id, salt=settings().holdout_salt,
     ).rowcount  # fmt: skip
     return {"planned": planned}
 

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Row, text
 
-from postlude import db, rendering, tokens
+from postlude import db, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
@@ -63,8 +64,10 @@ class Outbox:
     shards: int = 1
     batch: int = 100
     channel_name: str = "email"
+    stop_file: Path = field(default_factory=switch.stop_file)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    _stops: list[switch.Stop] = field(default_factory=list)
 
     def deliver(self, progress: Progress | None = None, limit: int | None = None) -> dict[str, int]:
         """Hand over everything due; returns counts by state and `state:reason`.
@@ -72,17 +75,21 @@ class Outbox:
         Stops early when the relay or the configuration is at fault (counted as `relay_down`): what was claimed goes back,
         no attempt is used up.
         """
-        done = 0
+        done = idle = 0
         self._demand_durable_commits()
         with self.channel.connect(self.url) as send:
             while limit is None or done < limit:
                 claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
-                if not claimed:
+                idle = 0 if claimed else idle + 1
+                if claimed is None or idle > 5:  # due, yet locked by somebody else for long: the next run has them
                     break
                 done += len(claimed)
                 mine = [c for c in claimed if c.state == "sending"]
                 letters = self._letters(mine)
                 for at, claim in enumerate(mine):
+                    if self._stops and (stop := self._stop_of(letters[claim.message_id])):
+                        self._release_stopped(claim, str(stop))
+                        continue
                     outcome = self._hand_over(send, claim, letters[claim.message_id])
                     if outcome and outcome.scope in ("relay", "configuration"):
                         for rest in mine[at + 1 :]:
@@ -104,10 +111,21 @@ class Outbox:
 
     # ------------------------------------------------------------ claim
 
-    def claim(self, batch: int) -> list[Row[Any]]:
-        """Judge up to `batch` due messages; rows (message_id, state, reason, attempt). Those in `sending` are ours to send."""
+    def claim(self, batch: int) -> list[Row[Any]] | None:
+        """Judge what is due for the customers of up to `batch` due messages; rows (message_id, state, reason, attempt).
+
+        Those in `sending` are ours to send. None: nothing is due; empty: others have judged it meanwhile, ask again.
+        """
         now = self.clock()
-        live = [c for c in self.campaigns if not self.calendar.paused(c.id, c.kind, now)]
+        with db.transaction(self.engine) as conn:
+            self._stops = switch.in_force(conn, self.stop_file)
+        live = [
+            c
+            for c in self.campaigns
+            if not self.calendar.paused(c.id, c.kind, now)
+            and not any(stop.covers(c.id, self.channel_name, None, c.kind) for stop in self._stops)
+        ]
+        shops = [stop for stop in self._stops if stop.scope == "shop"]
         windows = []
         for campaign in live:
             window = self.calendar.window_of(campaign.id)
@@ -115,21 +133,27 @@ class Outbox:
             windows.append(
                 {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
             )
+        pressure = self.calendar.pressure_in_force
+        mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
-            due = db.run(
-                conn, "40_lock_due", channel=self.channel_name, campaigns=[c.id for c in live], now=now, batch=batch,
-                shard=self.shard, shards=self.shards,
-            ).all()  # fmt: skip
-            if not due:
-                return []
-            db.run(conn, "41_lock_people", people=sorted({row.customer_id for row in due}))
-            # a statement of its own: its snapshot is younger than the locks, so it sees what the last owner committed
+            people = sorted(set(
+                db.run(
+                    conn, "40_lock_due", **mail, stopped_shops=[stop.name for stop in shops],
+                    silent_shops=[stop.name for stop in shops if stop.transactional_too], batch=batch, shard=self.shard,
+                    shards=self.shards,
+                ).scalars()
+            ))  # fmt: skip
+            if not people:
+                return None
+            due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             judged = list(
                 db.run(
-                    conn, "42_claim", ids=[row.message_id for row in due], worker=self.worker, now=now,
+                    conn, "42_claim", ids=due, worker=self.worker, now=now,
                     windows=db.dumps(windows), blackouts=self.calendar.blackouts,
+                    holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
                     stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
-                    cap=settings().marketing_cap, cap_days=settings().marketing_cap_days,
+                    rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
+                    spread=self.calendar.spread,
                 )
             )  # fmt: skip
         for row in judged:
@@ -162,19 +186,40 @@ class Outbox:
             self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
             return None
         digest = hashlib.sha256(raw).hexdigest()
+        stopped: list[str] = []
 
         def intend() -> None:
+            if stop := self._stop_of(letter, switch.stops_in_file(self.stop_file)):
+                stopped.append(str(stop))
+                raise LostClaim("stopped by file")
             with db.transaction(self.engine) as conn:
                 kept = db.run(
                     conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
                     now=self.clock(), content_hash=digest, coupon_code=coupon,
                 ).first()  # fmt: skip
+                if kept is None:
+                    # whatever else this batch holds under the same stop is released without being tried
+                    self._stops = switch.in_force(conn, self.stop_file)
             if kept is None:
+                if stop := self._stop_of(letter):
+                    stopped.append(str(stop))
                 raise LostClaim("the claim was lost, or the message may not go any more")
 
         outcome = send(message, raw, intend)
-        self._settle(claim, outcome)
+        if stopped:
+            self._release_stopped(claim, stopped[0])
+        else:
+            self._settle(claim, outcome)
         return outcome
+
+    def _stop_of(self, letter: Row[Any], stops: list[switch.Stop] | None = None) -> switch.Stop | None:
+        """The stop that covers this message, among `stops` or those known of this batch."""
+        of = (letter.campaign_id, self.channel_name, letter.source_id, letter.kind)
+        return next((stop for stop in (self._stops if stops is None else stops) if stop.covers(*of)), None)
+
+    def _release_stopped(self, claim: Row[Any], stop: str) -> None:
+        """Back to scheduled, as if never claimed; once the stop is lifted it is judged anew."""
+        self._finish(claim, "scheduled", "stopped", f"stopped: {stop}", None, self.clock(), more_attempts=1)
 
     def _settle(self, claim: Row[Any], outcome: Outcome) -> None:
         now = self.clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
@@ -45,12 +45,17 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         lines.append(Line(campaign.id, predicate, verdict, detail))
 
     window = calendar.window_of(campaign.id)
+    pressure = calendar.pressure_in_force
+    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
+    closed = calendar.blackouts + [date.fromisoformat(day) for day in holidays]
     facts = db.run(
         conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel, kind=campaign.kind,
         topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
-        holdout=campaign.audience.holdout, salt=settings().holdout_salt, cap_days=settings().marketing_cap_days, zone=person.zone,
+        holdout=campaign.audience.holdout, salt=settings().holdout_salt, rules=db.dumps(pressure.rules),
+        reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
+        every=str(campaign.at_most_every.total_seconds()) if campaign.at_most_every else None,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
-        blackouts=calendar.blackouts, now=now,
+        blackouts=closed, now=now,
     ).one()  # fmt: skip
     _trigger(conn, person, campaign, calendar, facts, now, say)
     reachable = {
@@ -79,9 +84,11 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     pause = calendar.paused(campaign.id, campaign.kind, now)
     say("not paused", pause is None, f"paused until {pause.last}: {pause.why}" if pause else "no pause in the calendar")
     if campaign.kind == "marketing":
-        cap, span = settings().marketing_cap, settings().marketing_cap_days
-        say("below the cap", facts.recent < cap, f"{facts.recent} of {cap} marketing messages in {span} days")
-        zone = f"{person.zone}{' (the shop’s)' if person.zone_of_shop else ''}"
+        full = f"{facts.winner} has the place" + (f" until {facts.free_at:%Y-%m-%d %H:%M} UTC" if facts.free_at else "")
+        rules = "; ".join(rule["words"] for rule in pressure.rules) or "no caps"
+        say("below the cap", facts.pressed is None, f"{facts.pressed}: {full}" if facts.pressed else rules)
+        said = {"profile": "", "country": f" (the one clock of {person.country})", "shop": " (the shop’s)"}
+        zone = person.zone + said[person.zone_from]
         opens = f"{facts.opening:%Y-%m-%d %H:%M} UTC" if facts.opening else "not within 90 days"
         say(
             "send window is open",
