@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from postlude import yamlfile
 from postlude.errors import Fault, InputError
+from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
@@ -154,6 +155,15 @@ class Campaign(Strict):
         if self.needs_fresh_orders is not None:
             return self.needs_fresh_orders
         return self.kind == "marketing" and (self.trigger.enters is not None or bool(NEGATIVE & set(self.exit_on)))
+
+    @property
+    def control_groups(self) -> list[dict[str, Any]]:
+        """The draws that leave people alone: the campaign's own and, for marketing, the one over all campaigns ('')."""
+        config = settings()
+        draws = [{"campaign_id": self.id, "share": self.audience.holdout, "salt": config.holdout_salt}]
+        if self.kind == "marketing":
+            draws.append({"campaign_id": "", "share": config.global_holdout, "salt": config.global_holdout_salt})
+        return [draw for draw in draws if draw["share"]]
 
     @property
     def timeline(self) -> timedelta:
