@@ -1,9 +1,9 @@
 -- enrol: everybody nothing speaks against starts the campaign, once per anchor; the holdout is enrolled and left alone.
 -- A run over the past (history_before is set) enrols only passages that are entirely history.
 --
--- reads   judged
+-- reads   judged, holdouts
 -- writes  enrolments
--- params  campaign text, version text, holdout numeric, salt text, now timestamptz, run_id text, timeline interval,
+-- params  campaign text, version text, groups text[], now timestamptz, run_id text, timeline interval,
 --         history_before timestamptz
 -- re-run  safe: the id is made from campaign, customer and anchor
 insert into enrolments (
@@ -18,7 +18,13 @@ select distinct on (j.customer_id, j.anchor_key)
     j.anchor_key,
     j.anchor_at,
     j.watch_from,
-    case when in_holdout(:campaign, j.customer_id, cast(:holdout as numeric), :salt) then 'holdout' else 'treated' end,
+    case
+        when exists (
+            select 1 from holdouts as h
+            where h.customer_id = j.customer_id and h.campaign_id = any(cast(:groups as text [])) and h.held
+        ) then 'holdout'
+        else 'treated'
+    end,
     :now,
     :run_id
 from judged as j

@@ -1,14 +1,22 @@
 -- why_now: what holds for this customer and campaign at this instant, one row.
 --
--- reads   customers, sources, segment_memberships, orders, returns, tickets, messages
--- params  customer bigint, campaign text, channel text, kind text, topic text, stop_while jsonb, segment text, holdout numeric,
---         salt text, rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
+-- reads   customers, sources, segment_memberships, orders, returns, tickets, messages, holdouts
+-- params  customer bigint, campaign text, channel text, kind text, topic text, stop_while jsonb, segment text, draws jsonb,
+--         rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
 --         every text, now timestamptz
 -- re-run  safe: only reads
 select
     unreachable(:customer, :channel, :kind, :topic, :now) as unreachable,
     stop_fact(:stop_while, :customer, :now) as stop,
-    in_holdout(:campaign, :customer, cast(:holdout as numeric), :salt) as holdout,
+    (
+        -- as drawn when they were first enrolled; nobody drawn yet: as it would be drawn now
+        select d.campaign_id
+        from jsonb_to_recordset(:draws) as d (campaign_id text, share numeric, salt text)
+        left join holdouts as h on d.campaign_id = h.campaign_id and h.customer_id = :customer
+        where coalesce(h.held, in_holdout(d.campaign_id, :customer, d.share, d.salt))
+        order by d.campaign_id
+        limit 1
+    ) as holdout,
     (
         select max(m.entered_at) from segment_memberships as m
         where m.segment_id = :segment and m.customer_id = :customer and m.left_at is null

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from postlude import campaign_rules, yamlfile
 from postlude.conditions import Condition, Days, Reentry, Slug, TableName, Variant, WaitFor, load_table
 from postlude.errors import Fault, InputError
+from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
@@ -241,6 +242,15 @@ class Campaign(Strict):
             bool(self.trigger.enters or self.trigger.leaves or NEGATIVE & set(self.exit_on))
             or any(_rests(step) for step in self.steps)
         )
+
+    @property
+    def control_groups(self) -> list[dict[str, Any]]:
+        """The draws that leave people alone: the campaign's own and, for marketing, the one over all campaigns ('')."""
+        config = settings()
+        draws = [{"campaign_id": self.id, "share": self.audience.holdout, "salt": config.holdout_salt}]
+        if self.kind == "marketing":
+            draws.append({"campaign_id": "", "share": config.global_holdout, "salt": config.global_holdout_salt})
+        return [draw for draw in draws if draw["share"]]
 
     @property
     def timeline(self) -> timedelta:

@@ -90,10 +90,12 @@ def enrol(
     refused = 0
     if history_before is None:
         refused = db.run(conn, "32_store_refusals", campaign=campaign.id, now=now, run_id=run_id).rowcount
+    draws = campaign.control_groups
+    db.run(conn, "32_draw_holdouts", draws=db.dumps(draws), now=now, run_id=run_id)
     arms = list(
         db.run(
-            conn, "32_enrol", campaign=campaign.id, version=campaign.version, holdout=campaign.audience.holdout,
-            salt=settings().holdout_salt, now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
+            conn, "32_enrol", campaign=campaign.id, version=campaign.version, groups=[draw["campaign_id"] for draw in draws],
+            now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
         ).scalars()
     )  # fmt: skip
     reasons = conn.execute(

@@ -32,7 +32,14 @@ class Settings(BaseSettings):
     loyalty_spend: float = Field(300, description="... or with this much spent, in the shop's currency")
 
     max_feature_age: timedelta = Field(timedelta(hours=36), description="segments older than this start no campaign")
-    holdout_salt: str = Field("postlude", description="changing it draws all control groups anew")
+    holdout_salt: str = Field("postlude", description="draws control groups; people drawn already stay on their side")
+    global_holdout: float = Field(
+        0.0,
+        ge=0,
+        le=0.2,
+        description="share of customers that no marketing campaign writes to, to measure all of them together",
+    )
+    global_holdout_salt: str = Field("postlude everywhere", description="its draw, independent of the campaigns' own")
 
     # sending
     sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")

@@ -12,7 +12,6 @@ from postlude import db
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Step
 from postlude.errors import InputError
-from postlude.settings import settings
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     facts = db.run(
         conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel, kind=campaign.kind,
         topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
-        holdout=campaign.audience.holdout, salt=settings().holdout_salt, rules=db.dumps(pressure.rules),
+        draws=db.dumps(campaign.control_groups), rules=db.dumps(pressure.rules),
         reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
         every=str(campaign.at_most_every.total_seconds()) if campaign.at_most_every else None,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
@@ -70,7 +69,10 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         reachable.get(facts.unreachable, f"suppressed: {facts.unreachable}"),
     )
     say("nothing open", facts.stop is None, facts.stop or "no open return or ticket")
-    say("not in the holdout", not facts.holdout, f"{campaign.audience.holdout:.0%} of customers are left alone")
+    left_alone = f"{campaign.audience.holdout:.0%} of customers are left alone"
+    if facts.holdout == "":
+        left_alone = "in the global control group, which no marketing campaign writes to"
+    say("not in the holdout", facts.holdout is None, left_alone)
     stale = person.source_id in set(db.run(conn, "30_stale_sources", now=now).scalars())
     if campaign.rests_on_absence:
         say(

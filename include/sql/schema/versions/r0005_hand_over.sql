@@ -52,3 +52,19 @@ left join country_names as n on n.name = lower(btrim(c.country))
 left join countries as k on n.country = k.country
 left join time_zones as w on k.zone = w.zone;
 comment on view recipients is 'Whose clock a message follows: the profile''s zone, else the country''s if it has one clock, else the shop''s.';
+
+-- ------------------------------------------------------------------ control groups
+
+create table holdouts (
+    customer_id bigint not null references customers,
+    campaign_id text not null default '',
+    held        boolean not null,
+    share       numeric not null check (share > 0 and share <= 0.5),
+    salt        text not null,
+    since       timestamptz not null,
+    run_id      text not null,
+    primary key (customer_id, campaign_id)
+);
+comment on table holdouts is 'Who is left alone on purpose and who is not: drawn once, at the first enrolment, and kept whatever share and salt become later.';
+comment on column holdouts.campaign_id is 'empty: the global control group, left alone by every marketing campaign';
+comment on column holdouts.share is 'the share in force when it was drawn; with it, each cohort''s expected size is known';
