@@ -79,17 +79,21 @@ started as (
             when (e.came_at is null or e.came_at > p.told_at + n.patience) and n.otherwise = 'skip' then 'event_did_not_come'
         end as given_up
     from missing as n
-    left join lateral (
+    cross join lateral (
         select
             max(m.handed_over_at) filter (where m.state in ('sent', 'unknown')) as told_at,
             max(m.finalized_at) as over_at,
             count(*) filter (where m.finalized_at is not null) as over
         from messages as m
-        where m.enrolment_id = n.enrolment_id and m.step_id = any(n.previous)
-    ) as p on n.event is not null
-    left join lateral (
-        select first_event(n.event, n.enrolment_id, n.customer_id, n.order_id, p.told_at, :now) as came_at
-    ) as e on p.told_at is not null
+        where n.event is not null and m.enrolment_id = n.enrolment_id and m.step_id = any(n.previous)
+    ) as p
+    cross join lateral (
+        -- a condition of the join would be looked at after the call
+        select
+            case
+                when p.told_at is not null then first_event(n.event, n.enrolment_id, n.customer_id, n.order_id, p.told_at, :now)
+            end as came_at
+    ) as e
     where
         n.event is null
         or (p.told_at is null and p.over = cardinality(n.previous))
@@ -97,7 +101,8 @@ started as (
         or p.told_at + n.patience <= cast(:now as timestamptz)
 ),
 
-timed as (
+-- materialized: else the planner writes the zone arithmetic out wherever its result is used
+timed as materialized (
     select
         w.*,
         greatest(
@@ -125,7 +130,7 @@ timed as (
     ) as main on w.by_category <> '{}'
 ),
 
-aimed as (
+aimed as materialized (
     select
         t.enrolment_id,
         t.customer_id,

@@ -10,7 +10,10 @@ with facts as (
         e.arm,
         coalesce(
             exit_fact(v.definition -> 'exit_on', e.customer_id, e.order_id, e.watch_from, :now),
-            passage_fact(v.definition, e.enrolment_id, :now)
+            case
+                when jsonb_exists_any(v.definition -> 'exit_on', array['left_segment', 'clicked', 'rated_low'])
+                    then passage_fact(v.definition, e.enrolment_id, :now)
+            end
         ) as fact,
         unreachable(
             e.customer_id, v.definition ->> 'channel', v.definition ->> 'kind', v.definition ->> 'topic', :now
