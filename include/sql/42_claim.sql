@@ -1,14 +1,16 @@
 -- claim: the last look. Every rule is read again for the locked messages; what passes becomes `sending` for this worker,
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
 --
--- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets
--- writes  messages: scheduled -> sending, expired, cancelled, skipped, or later; attempts
+-- reads   enrolments, campaign_versions, customers, sources, time_zones, consents, suppressions, orders, returns, reviews, tickets,
+--         coupons
+-- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], stale_sources text[], cap int, cap_days int
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
         m.message_id,
         m.campaign_id,
+        m.step_id,
         m.customer_id,
         m.kind,
         m.send_at,
@@ -124,6 +126,7 @@ verdicts as (
                         )
                     )
             ) >= :cap then 'capped'
+            when coupon_lacking(r.message_id, r.definition, r.step_id) then 'coupon_exhausted'
         end as reason
     from ranked as r
 ),
@@ -137,6 +140,7 @@ decided as (
             when v.reason is null then 'sending'
             when v.reason = 'asked_recently' then 'skipped'
             when v.reason = 'capped' then 'scheduled'
+            when v.reason = 'coupon_exhausted' then 'held'
             else v.refused_to
         end as state,
         case v.reason
