@@ -31,7 +31,18 @@ steps as (
     )
 ),
 
-timed as (
+-- the main item of an order is its dearest line; looked up once per order, and only where a step asks for it
+main as materialized (
+    select distinct on (w.enrolment_id) w.enrolment_id, p.category
+    from waiting as w
+    inner join order_lines as l on w.order_id = l.order_id and l.counted
+    inner join products as p on l.sku = p.sku and w.source_id = p.source_id
+    where exists (select 1 from steps as t where t.by_category <> '{}')
+    order by w.enrolment_id, l.quantity * l.unit_price desc, l.line_key
+),
+
+-- materialized: else the time functions would be worked out anew wherever their result is named
+timed as materialized (
     select
         w.enrolment_id,
         w.customer_id,
@@ -53,18 +64,16 @@ timed as (
         ) as due_at
     from waiting as w
     cross join steps as t
-    left join lateral (
-        -- the main item of an order is its dearest line
-        select p.category
-        from order_lines as l
-        inner join products as p on l.sku = p.sku and w.source_id = p.source_id
-        where l.order_id = w.order_id and l.counted
-        order by l.quantity * l.unit_price desc, l.line_key
-        limit 1
-    ) as main on t.by_category <> '{}'
+    left join main on w.enrolment_id = main.enrolment_id and t.by_category <> '{}'
     where not exists (
         select 1 from messages as m where m.enrolment_id = w.enrolment_id and m.step_id = t.id
     )
+),
+
+-- a million messages have a few hundred different instants and zones
+openings as materialized (
+    select d.due_at, d.zone, next_opening(d.due_at, d.zone, :opens, :closes, :weekdays, :blackouts) as send_at
+    from (select distinct t.due_at, t.zone from timed as t) as d
 ),
 
 placed as (
@@ -74,9 +83,10 @@ placed as (
         t.step_id,
         t.template,
         t.due_at,
-        next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, :blackouts) as send_at,
+        o.send_at,
         t.due_at + make_interval(secs => t.expires_seconds::double precision) as expires_at
     from timed as t
+    inner join openings as o on t.due_at = o.due_at and t.zone = o.zone
 )
 
 select
