@@ -12,14 +12,23 @@ $$;
 comment on function uuid_of is 'Deterministic id of a business fact. The Python twin is postlude.message.uuid_of.';
 
 create or replace function local_instant(wall timestamp, zone text) returns timestamptz
-language sql stable strict parallel safe as $$
-    -- a wall time in a gap moves forward by the gap; one that exists twice is taken once, the first
-    select min(t) from (
-        select wall at time zone zone as t
-        union all select (wall at time zone zone) - d
-        from (values (interval '30 minutes'), (interval '1 hour'), (interval '2 hours')) as shift (d)
-        where ((wall at time zone zone) - d) at time zone zone = wall
-    ) as candidates
+language plpgsql stable strict parallel safe as $$
+-- a wall time in a gap moves forward by the gap; one that exists twice is taken once, the first
+declare
+    found timestamptz := wall at time zone zone;
+    twin timestamptz;
+begin
+    -- no change of clocks in the two hours before (nearly always): there is no earlier twin
+    if (found - interval '2 hours') at time zone zone = wall - interval '2 hours' then
+        return found;
+    end if;
+    foreach twin in array array[found - interval '2 hours', found - interval '1 hour', found - interval '30 minutes'] loop
+        if twin at time zone zone = wall then
+            return twin;
+        end if;
+    end loop;
+    return found;
+end
 $$;
 comment on function local_instant is 'The instant at which the clocks of `zone` first show `wall`. The Python twin is postlude.timing.local_instant.';
 
