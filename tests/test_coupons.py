@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from postlude import coupons, db, outbox, pipeline
+from postlude import coupons, db, outbox, pipeline, report
 from postlude.cli_coupons import app
 from postlude.errors import InputError
 from postlude.message import Outcome
@@ -112,7 +112,7 @@ def test_a_second_plan_reserves_nothing_more(world: World) -> None:
 
 
 def test_ten_codes_for_twenty_messages_send_ten_and_hold_ten_until_more_come(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     declare(world, **IMPORTED)
     stock_up(world, 10)
@@ -128,6 +128,10 @@ def test_ten_codes_for_twenty_messages_send_ten_and_hold_ten_until_more_come(
     with db.transaction(world.engine) as conn:
         (row,) = coupons.stock(conn, at("2026-03-01 13:00"))
     assert (row["left"], row["waiting"], row["low"]) == (0, 10, True)
+    with db.transaction(world.engine) as conn:
+        path, figures = report.write(conn, at("2026-03-01 13:00"), tmp_path)
+    assert figures["coupon_pools_low"] == 1
+    assert '<span class="bad">low</span>' in path.read_text()
 
     stock_up(world, 4, prefix="MORE")
     assert wake(world, "2026-03-01 14:00") == {"coupon_woken": 4, "coupon_expired": 0}

@@ -145,10 +145,7 @@ def wake(conn: Connection, now: datetime) -> dict[str, int]:
 
 def stock(conn: Connection, now: datetime) -> list[dict[str, Any]]:
     """Every pool: kind, free, reserved, bound, released, void, budget, left, waiting, low (alarm)."""
-    rows = [dict(row) for row in db.run(conn, "48_coupon_stock", now=now).mappings()]
-    return [
-        row | {"low": row["waiting"] > 0 or (row["left"] is not None and row["left"] < row["low_at"])} for row in rows
-    ]
+    return [dict(row) for row in db.run(conn, "48_coupon_stock", now=now).mappings()]
 
 
 def watch(conn: Connection, now: datetime, only: Iterable[str] | None = None) -> list[str]:
@@ -158,7 +155,7 @@ def watch(conn: Connection, now: datetime, only: Iterable[str] | None = None) ->
         if row["low"] and (only is None or row["pool"] in only):
             more = "postlude coupons import" if row["kind"] == "imported" else f"raise its budget in include/{FILE}"
             line = (
-                f"coupon pool {row['pool']}: {row['left']:,} codes left (alarm below {row['low_at']:,}), "
+                f"coupon pool {row['pool']}: {row['told_left']} codes left (alarm below {row['low_at']:,}), "
                 f"{row['waiting']:,} messages wait for one; {more}"
             )
             log.warning("%s", line)
