@@ -32,7 +32,7 @@ from postlude.stack.api import Api
 from postlude.stack.processes import Component
 from world import at
 
-DAYS = int(os.environ.get("POSTLUDE_BACKFILL_DAYS", "10"))
+DAYS = int(os.environ.get("POSTLUDE_BACKFILL_DAYS", "4"))
 CLEARED = min(90, DAYS)
 PATIENCE = 240 + 60 * DAYS
 CAMPAIGNS = ("campaign__feedback_30d", "campaign__loyalty_join", "campaign__win_back")
