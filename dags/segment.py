@@ -43,7 +43,7 @@ def segment():
     def check_features(run):
         from postlude import pipeline
 
-        return pipeline.check("features", "", run.now, run.run_id)
+        return pipeline.check("features", "", run.now, run.run_id, run.origin)
 
     @stage(outlets=[SEGMENTS])
     def update_segments(run):

@@ -34,6 +34,16 @@ steps as (
     )
 ),
 
+-- the main item of an order is its dearest line; looked up once per order, and only where a step asks for it
+main as materialized (
+    select distinct on (w.enrolment_id) w.enrolment_id, p.category
+    from waiting as w
+    inner join order_lines as l on w.order_id = l.order_id and l.counted
+    inner join products as p on l.sku = p.sku and w.source_id = p.source_id
+    where exists (select 1 from steps as t where t.by_category <> '{}')
+    order by w.enrolment_id, l.quantity * l.unit_price desc, l.line_key
+),
+
 missing as (
     select
         w.enrolment_id,
@@ -119,15 +129,18 @@ timed as materialized (
         ) as due_at,
         case when w.variants <> '[]' then variant_of(:campaign, w.step_id, w.customer_id, :salt, w.variants) end as variant
     from started as w
-    left join lateral (
-        -- the main item of an order is its dearest line
-        select p.category
-        from order_lines as l
-        inner join products as p on l.sku = p.sku and w.source_id = p.source_id
-        where l.order_id = w.order_id and l.counted
-        order by l.quantity * l.unit_price desc, l.line_key
-        limit 1
-    ) as main on w.by_category <> '{}'
+    left join main on w.enrolment_id = main.enrolment_id and w.by_category <> '{}'
+),
+
+-- a million messages have a few hundred different instants, zones and countries
+openings as materialized (
+    select
+        d.due_at,
+        d.zone,
+        d.country,
+        next_opening(d.due_at, d.zone, :opens, :closes, :weekdays, cast(:blackouts as date []) || coalesce(h.days, '{}')) as send_at
+    from (select distinct t.due_at, t.zone, t.country from timed as t where t.given_up is null) as d
+    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on d.country = h.country
 ),
 
 aimed as materialized (
@@ -145,11 +158,11 @@ aimed as materialized (
         case
             when t.given_up is not null then null
             when :kind = 'transactional' then t.due_at
-            else next_opening(t.due_at, t.zone, :opens, :closes, :weekdays, cast(:blackouts as date []) || coalesce(h.days, '{}'))
+            else o.send_at
         end as send_at,
         t.due_at + make_interval(secs => t.expires_seconds::double precision) as expires_at
     from timed as t
-    left join jsonb_to_recordset(:holidays) as h (country text, days date []) on t.country = h.country
+    left join openings as o on t.due_at = o.due_at and t.zone = o.zone and t.country is not distinct from o.country
 ),
 
 placed as (

@@ -3,8 +3,8 @@
 -- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
 --
 -- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
---         customer_features, segment_memberships, events
--- writes  messages: scheduled -> sending, expired, cancelled, skipped, or later; attempts
+--         customer_features, segment_memberships, events, coupons
+-- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
 --         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
 -- re-run  safe: only rows still scheduled are touched
@@ -129,11 +129,14 @@ verdicts as (
         j.weekdays,
         j.blackouts,
         j.opening,
-        coalesce(j.reason, o.reason) as reason,
+        coalesce(
+            j.reason, o.reason, case when coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
+        ) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
         o.free_at,
         case
             when j.reason is not null then j.refused_to
+            when o.reason is null and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
             when o.reason is null then 'sending'
             when o.reason = 'capped' and :when_full = 'defer' then 'scheduled'
             else 'skipped'

@@ -1,6 +1,7 @@
 -- letters: what a template needs to know for each claimed message.
 --
--- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments
+-- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
+--         coupons, referral_codes
 -- params  ids uuid[], now timestamptz
 -- re-run  safe: only reads
 select
@@ -10,7 +11,9 @@ select
     m.template,
     m.kind,
     m.attempt,
-    m.coupon_code,
+    coalesce(m.coupon_code, k.code) as coupon_code,
+    k.valid_until as coupon_valid_until,
+    (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,
     v.definition,
     s.source_id,
     s.shop,
@@ -32,6 +35,7 @@ inner join customers as c on m.customer_id = c.customer_id
 inner join sources as s on c.source_id = s.source_id
 inner join recipients as r on c.customer_id = r.customer_id
 left join orders as o on e.order_id = o.order_id
+left join coupons as k on m.message_id = k.message_id and k.state in ('reserved', 'bound')
 left join lateral (
     -- the dearest line first: it is the item the mail is about
     select

@@ -1,8 +1,9 @@
 -- intend: committed before the final dot, so that a crash after it leaves `unknown` and not a second copy.
--- Gives no row when the claim is no longer ours, the message has expired, a switch was thrown, or the person has said no meanwhile.
+-- Gives no row when the claim is no longer ours, the message has expired, a switch was thrown, the person has said no meanwhile,
+-- or the coupon in the mail is not this message's.
 --
 -- reads   customers, suppressions, kill_switches
--- writes  messages, attempts: handed_over_at
+-- writes  messages, attempts: handed_over_at; coupons: reserved -> bound
 -- params  message_id uuid, worker text, attempt int, now timestamptz, content_hash text, coupon_code text
 -- re-run  safe: the same claim intends once
 with mine as (
@@ -19,7 +20,15 @@ with mine as (
         and m.customer_id = c.customer_id
         and suppression_of(c.address, m.kind, :now) is null
         and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
+        and (cast(:coupon_code as text) is null or holds_coupon(m.message_id, :coupon_code))
     returning m.message_id
+),
+
+bound as (
+    update coupons as k
+    set state = 'bound', code = :coupon_code, bound_at = coalesce(k.bound_at, :now)
+    from mine
+    where k.message_id = mine.message_id and k.state in ('reserved', 'bound')
 )
 
 update attempts as a

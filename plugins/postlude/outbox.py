@@ -146,6 +146,7 @@ class Outbox:
             if not people:
                 return None
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
+            db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
             judged = list(
                 db.run(
                     conn, "42_claim", ids=due, worker=self.worker, now=now,
@@ -318,9 +319,11 @@ def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, 
     if not step.get("coupon"):
         return None
     coupon = Coupon.model_validate(step["coupon"])
-    # once intended, a code stays with its message; a code that was taken already is made anew by the next attempt
+    # an imported code was reserved; once intended, any code stays with its message; a made one that was taken already is made
+    # anew by the next attempt
     code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
-    return {"code": code, "percent": coupon.percent, "expires_on": _local(now + coupon.valid, letter.zone)}
+    until = min(filter(None, (now + coupon.valid, letter.coupon_valid_until)))
+    return {"code": code, "percent": coupon.percent, "expires_on": _local(until, letter.zone)}
 
 
 def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
@@ -344,6 +347,7 @@ def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: d
         "item": items[0] if items else None,
         "items": items,
         "coupon": coupon,
+        "referral": {"code": letter.referral_code} if letter.referral_code else None,
         "links": links,
         "campaign": {"id": letter.campaign_id, "name": letter.definition["name"]},
         "step": {"id": letter.step_id},

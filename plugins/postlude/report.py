@@ -79,6 +79,7 @@ def write(conn: Connection, now: datetime, folder: Path) -> tuple[Path, dict[str
         **{f"messages_{state}": int(count) for state, count in sorted(states.items())},
         "quarantined": int(found["sources"]["quarantined"].sum()) if len(found["sources"]) else 0,
         "unknown": len(found["unknown"]),
+        "coupon_pools_low": int(found["coupons"]["low"].sum()) if len(found["coupons"]) else 0,
     }
 
 
@@ -102,6 +103,7 @@ def figures(conn: Connection, now: datetime) -> dict[str, pd.DataFrame]:
         "effect": frame("66_report_effect", now=now, watch=WATCH),
         "gates": frame("67_report_gates", now=now),
         "unknown": frame("68_report_unknown"),
+        "coupons": frame("48_coupon_stock", now=now),
     }
 
 

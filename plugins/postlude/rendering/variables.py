@@ -47,6 +47,7 @@ CONTEXT: Mapping[str, str] = {
     "coupon.code": "the customer's own code; `coupon` is none for a step without one",
     "coupon.percent": "whole number",
     "coupon.expires_on": "date, the last day on which it works",
+    "referral.code": "the customer's own code for friends, for ever the same; `referral` is none without one",
     "links.unsubscribe": "page with one button",
     "links.preferences": "page on which people choose what they get",
     "links.score.*": "`links.score['1']` ... `links.score['5']`: answers the one question",
@@ -149,6 +150,7 @@ def samples(template: str = "") -> dict[str, dict[str, Any]]:
         "item": item,
         "items": others,
         "coupon": {"code": "K7RW2MXQ94", "percent": 15, "expires_on": dt.date(2026, 11, 2)},
+        "referral": {"code": "H4XB7QWKM2"},
         "links": {
             "unsubscribe": f"{link}/u/sample",
             "preferences": f"{link}/u/sample",
