@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError
 
 from postlude import db, enrolment, volume
@@ -17,6 +19,7 @@ from postlude.campaign import Approval, Campaign
 from postlude.errors import InputError
 from postlude.message import Outcome
 from postlude.settings import settings
+from test_cli import Shell
 from world import World, at, campaign, days
 
 TODAY = "2026-06-01 11:30"  # a Monday, inside the send window
@@ -26,6 +29,11 @@ BACK = "win_back"
 @pytest.fixture
 def world(engine: Engine) -> World:
     return World(engine)
+
+
+@pytest.fixture
+def shell(database: URL, tmp_path: Path) -> Shell:
+    return Shell(database, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -411,6 +419,34 @@ def test_the_request_shows_counts_band_difference_and_twenty_customers_and_no_pe
     shown = body + subject + json.dumps(row.facts)
     assert "customers.example" not in shown
     assert "Ana" not in shown
+
+
+def test_the_command_line_lists_shows_and_answers_requests(world: World, shell: Shell) -> None:
+    _, approval = asked(world)
+    past = ("--as-of", TODAY)
+    rows = shell.json("approvals", "list", *past)
+    assert [(row["approval_id"], row["messages"], row["decision"]) for row in rows] == [(approval, 440, "open")]
+    shown = shell("approvals", "show", str(approval), *past)
+    assert "more messages planned than on other Mondays" in shown
+    assert "customers.example" not in shown
+    assert "440 messages wait" in shown
+    given = shell.json("approvals", "approve", str(approval), "--by", "Mia", "--at-most", "40", *past)
+    assert (given["released"], given["changed"]) == (40, 0)
+    assert tally(world) == {"scheduled": 40, "held:awaiting_approval": 400}
+    told = shell("approvals", "reject", str(approval), "--by", "Ben", *past, code=2)
+    assert told.startswith(f"approval {approval} was approved by Mia at 2026-06-01 11:30 UTC")
+    assert "Nothing waits" in shell("approvals", "list", *past)
+    assert "approved by Mia" in shell("approvals", "list", "--all", *past, COLUMNS="200")
+
+
+def test_a_changed_audience_is_not_approved_on_the_command_line_and_is_asked_about_anew(
+    world: World, shell: Shell
+) -> None:
+    _, approval = asked(world)
+    world.do("update messages set step_id = 'another' where state = 'held'")
+    told = shell("approvals", "approve", str(approval), "--by", "Mia", "--as-of", TODAY, code=3)
+    assert f"look at request {approval + 1}" in told
+    assert tally(world) == {"held:awaiting_approval": 440}
 
 
 # ---------------------------------------------------------------- the canary

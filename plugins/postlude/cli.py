@@ -268,6 +268,7 @@ def feedback(as_of: AsOf = "", as_json: AsJson = False) -> None:
     now, run_id = instant(as_of), new_run("feedback")
     with catcher_at_hand():
         counts = pipeline.collect(now, run_id, "cli") | pipeline.apply_events(now, run_id, "cli")
+        counts |= pipeline.watch(now, run_id, "cli")
     pipeline.check("events", "", now, run_id)
     show(counts, as_json, "Feedback")
 
@@ -315,6 +316,7 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
         step("deliver", pipeline.deliver, _clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id, "cli")
         step("collect", pipeline.collect, *stamp)
     step("apply events", pipeline.apply_events, *stamp)
+    step("watch", pipeline.watch, *stamp)
     step("check events", pipeline.check, "events", "", now, run_id)
     step("check deliveries", pipeline.check, "deliveries", "", now, run_id)
     step("report", pipeline.write_report, *stamp)
