@@ -52,7 +52,7 @@ def ours(running: stack.Stack) -> Iterator[Engine]:
     engine.dispose()
 
 
-def until(found: Callable[[], Any], seconds: float = 120) -> Any:
+def until(found: Callable[[], Any], seconds: float = 240) -> Any:
     end = time.monotonic() + seconds
     while not (result := found()):
         assert time.monotonic() < end, "it did not happen"
@@ -94,7 +94,7 @@ def test_a_first_run_waits_in_airflow_for_a_named_person_and_the_answer_releases
         waiting = states(ours)
         assert set(waiting) == {"held:awaiting_approval"}
         api.unpause("deliver")
-        api.wait(api.trigger("deliver"), 120, running.check_alive)
+        api.wait(api.trigger("deliver"), 240, running.check_alive)
         assert states(ours) == waiting  # nothing goes out unasked
 
         detail = f"/dags/{ASK}/dagRuns/{run['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
@@ -108,10 +108,12 @@ def test_a_first_run_waits_in_airflow_for_a_named_person_and_the_answer_releases
             viewer.call("PATCH", detail, answer)
         with closing(Api(running.at.urls["airflow"], "marketer", passwords["marketer"])) as marketer:
             marketer.call("PATCH", detail, answer)
-        done = api.wait(run, 120, running.check_alive)
+        done = api.wait(run, 240, running.check_alive)
         assert {t["task_id"]: t["state"] for t in api.tasks(done)}["release"] == "success"
 
-        assert states(ours) == {"scheduled": 12, "held:awaiting_approval": waiting["held:awaiting_approval"] - 12}
+        found = states(ours)  # `deliver` may have sent some meanwhile
+        assert found.pop("held:awaiting_approval") == waiting["held:awaiting_approval"] - 12
+        assert sum(found.values()) == 12
         with db.transaction(ours) as conn:
             decided = conn.execute(
                 text("select decision, decided_by, via, comment, at_most, released from approval_decisions")
@@ -130,7 +132,7 @@ def test_a_first_run_waits_in_airflow_for_a_named_person_and_the_answer_releases
 
         assert "an earlier plan of this campaign still waits" in until(question)["body"]
         api.call("PATCH", detail, {"chosen_options": ["Reject"], "params_input": {}})
-        api.wait(again, 120, running.check_alive)
+        api.wait(again, 240, running.check_alive)
         after = states(ours)
         assert after.get("cancelled:not_approved") == waiting["held:awaiting_approval"] - 12
         assert not any(state.startswith("held") for state in after)
