@@ -1,7 +1,12 @@
 """# campaign__<id>: one DAG per file in include/campaigns
 
-Enrols customers, plans their messages, checks the plan and releases it: `enrol → schedule → check_plan → release`. It
-sends nothing: `deliver` does, on its own clock, after looking at everything again.
+Enrols customers, plans their messages, checks the plan and releases it: `enrol → schedule → check_plan → assess →
+approve → release`. It sends nothing: `deliver` does, on its own clock, after looking at everything again.
+
+`assess` compares the plan with the campaign's own usual volume. When it is as usual, `approve` is skipped. When it is
+not, all of it is held and `approve` waits for a named person (*Browse → Required Actions*, or `postlude approvals`); an
+answer holds for exactly the audience that was asked about. Of a large release a small share goes first; `feedback`
+watches it and lets the rest follow. docs/approvals.md has the rules.
 
 **When** after `segment`, for the same business date and as of the same instant. By hand at any time.
 
@@ -14,7 +19,10 @@ sends nothing: `deliver` does, on its own clock, after looking at everything aga
   line and cure. The other campaigns go on. Mend the file; within a minute the DAG has its real tasks again.
 - `enrol`, `schedule`: the log names the reason; clear the task when that is mended.
 - `check_plan`: the planned messages look wrong; nothing of this run is released. Data Docs shows why.
-- `release`: clear the task.
+- `approve`: nobody answered within `POSTLUDE_APPROVAL_WAIT`. The messages stay held until they expire: answer with
+  `postlude approvals`, or let the next run ask again, then about both days together. Clearing `approve` asks once more.
+- `release`: the log names the reason (an answer that is impossible, or came when the messages had expired).
+- `assess`: clear the task.
 
 **Running it again is safe**: an enrolment and a message have an id made of what they are, so planning twice plans
 once. Downstream of a backfill the run knows it and writes history only.
@@ -27,7 +35,7 @@ from airflow.sdk import PartitionedAssetTimetable, dag
 
 from postlude.campaign import load_campaign
 from postlude.errors import InputError
-from postlude.orchestration import AS_OF, DEFAULTS, EVERY_DAG, SEGMENTS, stage
+from postlude.orchestration import AS_OF, DEFAULTS, EVERY_DAG, SEGMENTS, answer_to, approve, stage, wall_clock
 from postlude.settings import settings
 
 
@@ -61,12 +69,24 @@ def campaign_dag(path, campaign):
             return pipeline.check("plan", campaign.id, run.now, run.run_id)
 
         @stage
-        def release(run):
+        def assess(run):
             from postlude import pipeline
 
-            return pipeline.release(path, **run.stamp)
+            return pipeline.assess(path, **run.stamp)
 
-        enrol() >> schedule() >> check_plan() >> release()
+        @stage(trigger_rule="none_failed")
+        def release(run, assessed):
+            from postlude import pipeline
+
+            answer = answer_to("approve") if assessed["approval"] else None
+            if answer is None:
+                return pipeline.release(path, **run.stamp)
+            stamp = run.stamp | {"now": wall_clock()}  # a person answers now, whatever the run speaks of
+            return pipeline.decide(assessed["approval"], via="airflow", **answer, **stamp)
+
+        assessed = assess()
+        asked = approve("approve", assessed="assess", users=campaign.approval.by, wait=settings().approval_wait)
+        enrol() >> schedule() >> check_plan() >> assessed >> asked >> release(assessed)
 
     sequence()
 

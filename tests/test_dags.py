@@ -162,7 +162,9 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
         "deliver": ("*/5 * * * *", {
             "guard": ["deliver_shard", "recover"], "recover": ["deliver_shard"], "deliver_shard": [],
         }),
-        "feedback": ("*/10 * * * *", {"collect": ["apply"], "apply": ["check_events"], "check_events": []}),
+        "feedback": ("*/10 * * * *", {
+            "collect": ["apply"], "apply": ["check_events", "watch"], "check_events": [], "watch": [],
+        }),
         "report": ("30 6 * * *", {"check_deliveries": ["write_report"], "write_report": []}),
         "maintenance": ("30 3 * * *", {"recover": ["maintain"], "maintain": []}),
     }  # fmt: skip
@@ -170,10 +172,13 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
     assert mapped == {"ingest": ["shop.check_orders", "shop.extract", "shop.load"], "deliver": ["deliver_shard"]}
 
 
-def test_every_campaign_enrols_then_schedules_then_is_checked_then_released(bag: dict[str, Any]) -> None:
+def test_every_campaign_enrols_schedules_is_checked_and_assessed_before_it_is_released(bag: dict[str, Any]) -> None:
     campaigns = [dag for dag_id, dag in bag["dags"].items() if dag_id.startswith("campaign__")]
     assert {dag["schedule"] for dag in campaigns} == {"after segments"}
-    steps = {"enrol": ["schedule"], "schedule": ["check_plan"], "check_plan": ["release"], "release": []}
+    steps = {
+        "enrol": ["schedule"], "schedule": ["check_plan"], "check_plan": ["assess"], "assess": ["approve", "release"],
+        "approve": ["release"], "release": [],
+    }  # fmt: skip
     assert [dag["tasks"] for dag in campaigns] == [steps] * len(campaigns)
 
 
@@ -444,15 +449,18 @@ def test_the_dags_bring_a_shop_in_as_of_an_instant_and_plan_its_messages(tmp_pat
     run("from postlude.cli import main; main()", *sample)
     told = run(PASS, str(ROOT / "dags"), str(tmp_path / "answers.json"), as_of)
     answers = json.loads((tmp_path / "answers.json").read_text())
-    assert {dag_id: (state, set(tasks.values())) for dag_id, (_, state, tasks) in answers.items()} == dict.fromkeys(
-        ("ingest", "segment", "campaign__feedback_30d"), ("success", {"success"})
+    assert {dag_id: state for dag_id, (_, state, _) in answers.items()} == dict.fromkeys(
+        ("ingest", "segment", "campaign__feedback_30d"), "success"
     ), told
+    ended = {f"{dag_id}.{task}": state for dag_id, (_, _, tasks) in answers.items() for task, state in tasks.items()}
+    assert {task for task, state in ended.items() if state != "success"} == {"campaign__feedback_30d.approve"}, told
+    assert ended["campaign__feedback_30d.approve"] == "skipped"  # as usual: nobody is asked
     with db.engine(database).connect() as conn:
         runs = conn.execute(text("select stage, run_id, as_of, origin, outcome from runs order by started_at")).all()
         assert conn.scalar(text("select count(*) from customer_features")) > 900
         assert conn.scalar(text("select count(*) from messages")) > 0
     assert [run.stage for run in runs] == [
-        "extract", "load", "derive_features", "update_segments", "enrol", "schedule", "release",
+        "extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release",
     ]  # fmt: skip
     assert {(run.as_of.isoformat(), run.origin, run.outcome) for run in runs} == {(as_of, "manual", "done")}
     for dag_id, (run_id, _, _) in answers.items():

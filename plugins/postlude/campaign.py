@@ -114,6 +114,17 @@ class Audience(Strict):
     )
 
 
+class Approval(Strict):
+    """When a named person must say yes before a run's messages may go, beside the campaign's own usual volume."""
+
+    above: int | None = Field(None, ge=1, description="a run of more messages waits, whatever is usual")
+    first_run: bool | None = Field(
+        None,
+        description="true: the first run waits, however small; false: it does not; default: as POSTLUDE_APPROVAL says",
+    )
+    by: tuple[str, ...] = Field((), description="Airflow users who may answer; default: whoever may answer in Airflow")
+
+
 class Coupon(Strict):
     """A single-use code, made for one message and bound to it."""
 
@@ -194,6 +205,7 @@ class Campaign(Strict):
     priority: int = Field(5, ge=1, le=9, description="1 goes first when several campaigns want the same customer")
     trigger: Trigger
     audience: Audience = Audience()  # type: ignore[call-arg]
+    approval: Approval = Approval()  # type: ignore[call-arg]
     goal: ExitRule | None = Field(None, description="the exit that counts as success")
     exit_on: tuple[ExitRule, ...] = Field(
         (), description="facts that end the passage, checked at planning and at hand-over"

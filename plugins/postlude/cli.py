@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from postlude import __version__, cli_switch, db
+from postlude import __version__, cli_approve, cli_coupons, cli_switch, db
 from postlude.errors import GateClosed, InputError, PostludeError, Unavailable
 from postlude.settings import settings
 
@@ -36,6 +36,8 @@ app = typer.Typer(
 db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 app.add_typer(cli_switch.app)
+app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_coupons.app, name="coupons")
 console = Console()
 err = Console(stderr=True)
 
@@ -268,6 +270,7 @@ def feedback(as_of: AsOf = "", as_json: AsJson = False) -> None:
     now, run_id = instant(as_of), new_run("feedback")
     with catcher_at_hand():
         counts = pipeline.collect(now, run_id, "cli") | pipeline.apply_events(now, run_id, "cli")
+        counts |= pipeline.watch(now, run_id, "cli")
     pipeline.check("events", "", now, run_id)
     show(counts, as_json, "Feedback")
 
@@ -315,6 +318,7 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
         step("deliver", pipeline.deliver, _clock(now, bool(as_of)), f"{run_id}/{os.getpid()}", run_id, "cli")
         step("collect", pipeline.collect, *stamp)
     step("apply events", pipeline.apply_events, *stamp)
+    step("watch", pipeline.watch, *stamp)
     step("check events", pipeline.check, "events", "", now, run_id)
     step("check deliveries", pipeline.check, "deliveries", "", now, run_id)
     step("report", pipeline.write_report, *stamp)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import (
     Asset,
     BaseHook,
@@ -206,6 +207,86 @@ def guard_lag(run: Run, wall: datetime, max_lag: timedelta) -> None:
         raise AirflowSkipException(
             f"due at {run.after.isoformat()}, more than {max_lag} ago: the next run sends what is due"
         )
+
+
+# ---------------------------------------------------------------- asking a person
+
+
+class Approve(HITLOperator):
+    """Ask for a named approval of a held plan, in Airflow's *Required Actions*; skipped when nothing needs one.
+
+    assessed: task id of the assessment, whose result names the request (`approval`, 0: none). The question is read from the
+    database when the task runs, so nothing about customers is in the DAG or in XCom. The answer is the task's result; who
+    gave it is `responded_by_user`. No answer within `response_timeout` is a failure: what follows does not run, and the
+    plan stays held. A form's values are not to be trusted: see `answer_to`.
+    """
+
+    YES, NO = "Approve", "Reject"
+
+    def __init__(self, *, assessed: str, **kwargs: Any) -> None:
+        self.assessed = assessed
+        super().__init__(**kwargs)
+
+    def execute(self, context: Any) -> Any:
+        asked = self._open_request(context)
+        if asked is None:
+            raise AirflowSkipException("nobody needs to be asked: the plan is as usual, or was decided already")
+        self.subject, self.body = asked
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        if "error" in event and self._open_request(context) is None:
+            raise AirflowSkipException("nobody answered here: the request was decided with `postlude approvals`")
+        return super().execute_complete(context, event)
+
+    def _open_request(self, context: Any) -> tuple[str, str] | None:
+        use_connection()
+        from postlude import pipeline
+
+        approval = (context["ti"].xcom_pull(self.assessed) or {}).get("approval")
+        return pipeline.request(approval, wall_clock()) if approval else None
+
+
+def approve(task_id: str, assessed: str, users: Iterable[str], wait: timedelta) -> Approve:
+    """The task that asks; only `users` may answer, or whoever may answer in Airflow when there are none."""
+    return Approve(
+        task_id=task_id,
+        assessed=assessed,
+        subject="Is this plan to be sent?",
+        options=[Approve.YES, Approve.NO],
+        params={
+            "at_most": Param(None, type=["null", "integer"], minimum=1, title="At most so many messages (empty: all)"),
+            "comment": Param(None, type=["null", "string"], title="Why"),
+        },
+        assigned_users=[{"id": user, "name": user} for user in users] or None,
+        response_timeout=wait,
+        execution_timeout=None,  # it would end the waiting
+        retries=0,  # another try would ask the same person again
+    )
+
+
+def answer_to(task_id: str) -> dict[str, Any] | None:
+    """What a person answered to the task `task_id` of this run, as `pipeline.decide` takes it; None: nobody was asked.
+
+    Raises InputError for an impossible answer: Airflow's API does not check what a form says.
+    """
+    asked: Mapping[str, Any] | None = get_current_context()["ti"].xcom_pull(task_id)
+    return None if asked is None else answer_of(asked)
+
+
+def answer_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer in the result of an `Approve` task."""
+    who, form = asked.get("responded_by_user") or {}, asked.get("params_input") or {}
+    at_most = form.get("at_most")
+    if at_most is not None and (isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1):
+        raise InputError("at most: write a number of messages from 1 on; answer with `postlude approvals approve`")
+    approve = asked["chosen_options"] == [Approve.YES]
+    return {
+        "approve": approve,
+        "by": str(who.get("name") or who.get("id") or ""),
+        "comment": str(form["comment"])[:1000] if form.get("comment") else None,
+        "at_most": at_most if approve else None,
+    }
 
 
 # ---------------------------------------------------------------- tasks

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import audience, campaign_checks, coupons, db, enrolment, intake, outbox, quality, report, tokens
+from postlude import audience, campaign_checks, coupons, db, enrolment, intake, outbox, quality, report, tokens, volume
 from postlude import feedback as feedback_stage
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
@@ -204,10 +204,55 @@ def schedule(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
 
 
 def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
-    """The plan passed its gate: its messages may go when they are due."""
+    """The plan passed its gates: its messages may go when they are due, of a large one a share first.
+
+    The volume is looked at in the same transaction once more: what was planned since is not released unseen.
+    """
     spec = load_campaign(Path(campaign))
     with _recorded("release", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
+        counts.update(volume.assess(conn, spec, now, run_id))
+        if not counts["approval"]:
+            counts.update(volume.put_off(conn, spec, now, run_id))
         counts.update(enrolment.release(conn, spec))
+    return counts
+
+
+def assess(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """Compare the plan with what is usual. `approval` is the number of the request that holds it, 0: it may be released."""
+    spec = load_campaign(Path(campaign))
+    with _recorded("assess", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
+        counts.update(volume.assess(conn, spec, now, run_id))
+    return counts
+
+
+def request(approval_id: int, now: datetime) -> tuple[str, str] | None:
+    """Subject and body of a request that still waits for its answer, else None."""
+    with db.transaction() as conn:
+        asked = volume.approvals(conn, now, approval_id)[0]
+    return volume.in_words(asked) if asked.decision == "open" else None
+
+
+def decide(
+    approval_id: int, approve: bool, by: str, via: str, now: datetime, run_id: str, origin: str,
+    *, comment: str | None = None, at_most: int | None = None,
+) -> Counts:  # fmt: skip
+    """Approve or reject a request for approval. An approval of what is no longer there releases nothing and asks anew."""
+    with _recorded("decide", str(approval_id), now, run_id, origin) as counts, db.transaction() as conn:
+        counts.update(volume.decide(conn, approval_id, approve, by, via, now, run_id, comment=comment, at_most=at_most))
+        if counts["changed"]:
+            path = settings().include / "campaigns" / f"{counts['campaign']}.yml"
+            counts["asked_again"] = volume.assess(conn, load_campaign(path), now, run_id)["approval"]
+    return counts
+
+
+def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
+    """Let releases go on whose canary did well; expire what was held for too long. Raises GateClosed for one that did badly."""
+    with _recorded("watch", "", now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            counts.update(volume.expire_held(conn, now))
+            counts.update(volume.watch_canaries(conn, now))
+        if counts["canaries_failed"]:
+            raise GateClosed("; ".join(counts["canaries_failed"]))
     return counts
 
 
@@ -220,7 +265,7 @@ def _history_before(now: datetime, origin: str) -> datetime | None:
 
 
 def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
-    """enrol → schedule → gate → release, for callers without a scheduler."""
+    """enrol → schedule → gates → release, for callers without a scheduler. What needs an approval stays held (`approval`)."""
     counts = enrol(campaign, now, run_id, origin)
     counts.update(schedule(campaign, now, run_id, origin))
     check("plan", Path(campaign).stem, now, run_id)

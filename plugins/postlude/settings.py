@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -68,6 +69,31 @@ class Settings(BaseSettings):
     # gates
     quarantine_share: float = Field(0.02, description="share of refused rows above which a load stops")
     min_free_rows: int = Field(20, description="so many refused rows never stop a load by their share alone")
+    approval: Literal["off", "band", "strict"] = Field(
+        "band",
+        description="band: unusual volumes wait for a named approval; strict: also every campaign's first run; off: never",
+    )
+    approval_factor: float = Field(3, ge=1, description="usual: up to so many times the weekday's median ...")
+    approval_slack: int = Field(200, ge=0, description="... or so many messages more than it, whichever is more")
+    approval_first_run: int = Field(5_000, description="a campaign's first run of more messages waits for an approval")
+    approval_above: int = Field(
+        50_000, description="a run of more messages always waits, unless its file says otherwise"
+    )
+    approval_share: float = Field(0.05, description="a win-back to a larger share of all customers waits")
+    approval_wait: timedelta = Field(
+        timedelta(hours=20),
+        description="how long a run waits in Airflow for the answer; the messages wait until they expire",
+    )
+    canary_above: int = Field(
+        1_000, description="of a release of more messages within `canary_hold` a share goes first"
+    )
+    canary_share: float = Field(0.01, gt=0, le=1)
+    canary_size: int = Field(50, ge=1, description="the share is never larger than this")
+    canary_hold: timedelta = Field(
+        timedelta(minutes=15), description="how long the share is watched; 0 switches canaries off"
+    )
+    canary_bounces: float = Field(0.05, description="share of bounces and refusals above which the rest is held")
+    canary_complaints: float = Field(0.003, description="share of complaints above which the rest is held")
     docs_days: int = Field(30, description="Data Docs and reports are kept so many days")
 
     @property

@@ -8,16 +8,23 @@ from sqlalchemy import create_engine, text
 url = context.config.attributes["url"]
 engine = create_engine(url)
 with engine.connect() as connection:
-    connection.execute(text("select pg_advisory_lock(72060001)"))  # two `init` at once: the second waits, then finds nothing to do
+    connection.execute(
+        text("select pg_advisory_lock(72060001)")
+    )  # two `init` at once: the second waits, then finds nothing to do
     connection.execute(text("create schema if not exists postlude"))
     connection.commit()
     context.configure(
-        connection=connection, version_table="schema_version", version_table_schema="postlude", transaction_per_migration=True
+        connection=connection,
+        version_table="schema_version",
+        version_table_schema="postlude",
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
     # functions carry rules, not data: the code's version always replaces the database's
-    connection.connection.driver_connection.execute(Path(__file__).with_name("functions.sql").read_text(encoding="utf-8"))
+    connection.connection.driver_connection.execute(
+        Path(__file__).with_name("functions.sql").read_text(encoding="utf-8")
+    )
     connection.commit()
     connection.execute(text("select pg_advisory_unlock_all()"))
     connection.commit()
