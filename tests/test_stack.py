@@ -14,12 +14,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from postlude import stack
 from postlude.errors import InputError, Unavailable
@@ -503,3 +506,20 @@ def test_the_real_stack_comes_up_runs_dags_through_its_scheduler_and_leaves_noth
     assert "PostgreSQL" in stopped
     assert below(tmp_path) == []
     assert not processes.Processes(home).records()
+
+
+def test_a_passing_server_error_does_not_end_the_demo(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/auth/token").respond_with_json({"access_token": "t"}, status=201)
+    answers = iter([500, 500, 200])
+    httpserver.expect_request("/api/v2/dags").respond_with_handler(
+        lambda request: Response('{"dags": [], "total_entries": 0}', status=next(answers), mimetype="application/json")
+    )
+    posts: list[int] = []
+    httpserver.expect_request("/api/v2/dags/x/dagRuns").respond_with_handler(
+        lambda request: (posts.append(1), Response("no", status=500))[1]
+    )
+    with closing(Api(httpserver.url_for("").rstrip("/"), password="p")) as api:
+        assert api.dags() == {}
+        with pytest.raises(Unavailable, match="500"):
+            api.trigger("x")
+    assert len(posts) == 1  # a write is never repeated

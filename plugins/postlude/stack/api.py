@@ -11,6 +11,7 @@ import httpx
 
 from postlude.errors import Unavailable
 
+TRIES = 6
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
@@ -54,10 +55,16 @@ class Api:
         return self._send(method, f"/api/v2{path}", body, query)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, Any]) -> Any:
-        try:
-            reply = self._http.request(method, path, json=body, params=query)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"Airflow does not answer {method} {path}: {error!r}") from None
+        for again in range(TRIES if method == "GET" else 1):
+            if again:
+                time.sleep(0.5 * again)
+            try:
+                reply = self._http.request(method, path, json=body, params=query)
+            except httpx.HTTPError as error:
+                raise Unavailable(f"Airflow does not answer {method} {path}: {error!r}") from None
+            # reading an asset event while the run it starts is being made answers 500 now and then; reading again is safe
+            if reply.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                break
         if reply.is_error:
             raise Unavailable(f"Airflow refused {method} {path}: {reply.status_code} {reply.text[:500]}")
         return reply.json() if reply.content else None
