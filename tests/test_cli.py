@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,13 @@ from sqlalchemy.engine import URL
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def free_port() -> int:
+    """A port nobody listens on, so that two runs of the tests do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Shell:
     """Runs `postlude …` against one database and home."""
 
@@ -23,8 +31,8 @@ class Shell:
         self.env = os.environ | {
             "POSTLUDE_DB_URL": database.render_as_string(hide_password=False),
             "POSTLUDE_HOME": str(home),
-            "POSTLUDE_CATCHER_SMTP_PORT": "19925",
-            "POSTLUDE_CATCHER_HTTP_PORT": "19926",
+            "POSTLUDE_CATCHER_SMTP_PORT": str(free_port()),
+            "POSTLUDE_CATCHER_HTTP_PORT": str(free_port()),
         }
 
     def __call__(self, *words: str, code: int = 0, **env: str) -> str:
