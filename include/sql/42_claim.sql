@@ -3,7 +3,7 @@
 -- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
 --
 -- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
---         customer_features, segment_memberships, events, coupons
+--         customer_features, segment_memberships, events, coupons, pauses
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
 --         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
@@ -50,6 +50,7 @@ facts as (
         coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
+        case when d.kind = 'marketing' then paused_until(d.customer_id, :now) end as paused_until,
         case
             when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
             else cast(:now as timestamptz)
@@ -62,13 +63,14 @@ judged as (
         f.*,
         case
             when f.expires_at <= :now and f.stale then 'feed_stale'
-            when f.expires_at <= :now and f.last_reason = 'capped' then 'capped'
+            when f.expires_at <= :now and f.last_reason in ('capped', 'paused') then f.last_reason
             when f.expires_at <= :now then 'too_late'
             when f.exited_at is not null then 'enrolment_ended'
             when f.fact is not null then f.fact
             when f.unreachable is not null then f.unreachable
             when f.stop is not null then f.stop
             when f.stale then 'feed_stale'
+            when f.paused_until is not null then 'paused'
             when f.opening is null or f.opening > :now then 'outside_window'
             else f.unfit
         end as reason,
@@ -76,7 +78,7 @@ judged as (
             when f.expires_at <= :now then 'expired'
             when f.exited_at is not null or f.fact is not null then 'cancelled'
             when f.unreachable is not null or f.stop is not null then 'skipped'
-            when f.unfit is not null and not f.stale and f.opening <= :now then 'skipped'
+            when f.unfit is not null and not f.stale and f.paused_until is null and f.opening <= :now then 'skipped'
             else 'scheduled'
         end as refused_to
     from facts as f
@@ -133,7 +135,7 @@ verdicts as (
             j.reason, o.reason, case when coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
         ) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
-        o.free_at,
+        coalesce(o.free_at, case when j.reason = 'paused' then j.paused_until end) as free_at,
         case
             when j.reason is not null then j.refused_to
             when o.reason is null and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'

@@ -11,6 +11,7 @@ select
     m.template,
     m.kind,
     m.attempt,
+    m.due_at,
     coalesce(m.coupon_code, k.code) as coupon_code,
     k.valid_until as coupon_valid_until,
     (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,

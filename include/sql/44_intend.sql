@@ -2,7 +2,7 @@
 -- Gives no row when the claim is no longer ours, the message has expired, a switch was thrown, the person has said no meanwhile,
 -- or the coupon in the mail is not this message's.
 --
--- reads   customers, suppressions, kill_switches
+-- reads   customers, suppressions, consents, pauses, enrolments, campaign_versions, kill_switches
 -- writes  messages, attempts: handed_over_at; coupons: reserved -> bound
 -- params  message_id uuid, worker text, attempt int, now timestamptz, content_hash text, coupon_code text
 -- re-run  safe: the same claim intends once
@@ -19,6 +19,11 @@ with mine as (
         and m.expires_at > :now
         and m.customer_id = c.customer_id
         and suppression_of(c.address, m.kind, :now) is null
+        and (
+            m.kind <> 'marketing'
+            or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')
+            or still_wanted(m.message_id, :now)
+        )
         and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
         and (cast(:coupon_code as text) is null or holds_coupon(m.message_id, :coupon_code))
     returning m.message_id

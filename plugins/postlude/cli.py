@@ -449,7 +449,7 @@ def catcher() -> None:
 
 @app.command()
 def web(host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1") -> None:
-    """Run the public pages: unsubscribe, score. Ends with Ctrl-C."""
+    """Run the public pages: unsubscribe, preferences, score. Ends with Ctrl-C."""
     from postlude.web import serve
 
     serve(host, settings().web_port)

@@ -337,7 +337,7 @@ def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: d
         }
     links = {
         "unsubscribe": tokens.unsubscribe_link(letter.message_id),
-        "preferences": tokens.unsubscribe_link(letter.message_id),
+        "preferences": tokens.preferences_link(letter.message_id, letter.due_at.date()),
         "score": tokens.score_links(letter.message_id),
         "shop": theme.shop.url,
     }

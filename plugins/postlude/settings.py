@@ -56,6 +56,14 @@ class Settings(BaseSettings):
         "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"
     )
     web_port: int = 18027
+    web_db_url: str = Field(
+        "",
+        description="PostgreSQL URL of the public pages, as the role postlude_web; empty: that role on the embedded server, "
+        "with a server of yours `db_url` and all its rights",
+    )
+    reply_pause: timedelta = Field(
+        timedelta(days=7), description="who answers a mail gets no marketing for so long; 0 switches it off"
+    )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
     batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")

@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
@@ -90,6 +91,11 @@ def coupon_code(pool: str, message_id: UUID | str, attempt: int = 0) -> str:
 def unsubscribe_link(message_id: UUID | str) -> str:
     """Address of the unsubscribe page, and of the one-click POST of RFC 8058 (List-Unsubscribe header)."""
     return _link("u", sign("unsubscribe", str(message_id)))
+
+
+def preferences_link(message_id: UUID | str, day: date) -> str:
+    """Address of the page on which a person chooses what to get; `day`: the mail's, for the page works for 90 days from it."""
+    return _link("p", sign("preferences", str(message_id), day.isoformat()))
 
 
 def score_links(message_id: UUID | str) -> dict[str, str]:
