@@ -5,7 +5,7 @@ let maySteer = false;
 let wanted = null; // the stop that is to be lifted
 
 function called(scope, name) {
-  if (scope === "all") return "all mail";
+  if (scope === "all") return "everything";
   const known = (names[scope] || []).find((one) => one.id === name);
   return `${scope} ${name}${known && known.called ? ` (“${known.called}”)` : ""}`;
 }
