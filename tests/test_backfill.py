@@ -221,16 +221,12 @@ def _backfill(shop: Shop) -> None:
 
 
 def _a_week_goes_by(shop: Shop) -> dict[str, datetime]:
-    """Make the pause a week old, for Airflow and for who is enrolled; what came due in it, with the instant it expires."""
+    """Make the pause a week old, for Airflow and for what waits; what came due in it, with the instant it expires."""
     with db.transaction(shop.engine) as conn:
-        params = {"week": WEEK}
+        # not planned_at: who agreed this week had not agreed a week ago
         conn.execute(
-            text("update enrolments set anchor_at = anchor_at - :week, watch_from = watch_from - :week, "
-                 "enrolled_at = enrolled_at - :week where exited_at is null"), params,
-        )  # fmt: skip
-        conn.execute(
-            text("update messages set due_at = due_at - :week, send_at = send_at - :week, expires_at = expires_at - :week, "
-                 "planned_at = planned_at - :week where state = 'scheduled'"), params,
+            text("update messages set due_at = due_at - :week, send_at = send_at - :week, expires_at = expires_at - :week "
+                 "where state = 'scheduled'"), {"week": WEEK},
         )  # fmt: skip
         due = conn.execute(
             text("select message_id, expires_at from messages where state = 'scheduled' and send_at <= now()")

@@ -26,7 +26,7 @@ function show(state) {
     h("td", {}, called(stop.scope, stop.name)),
     h("td", {}, mail(stop)),
     h("td", { class: "when" }, stop.from === "file" ? "" : instant(stop.since)),
-    h("td", {}, stop.from === "file" ? "the file STOP" : stop.stopped_by),
+    h("td", { class: "by" }, stop.from === "file" ? "the file STOP" : stop.stopped_by),
     h("td", {}, stop.why),
     h("td", { class: "act" }, stop.from === "file"
       ? h("span", { class: "soft" }, "delete the file STOP")

@@ -9,9 +9,11 @@ function line(one) {
     one.meaning ? h("span", { class: "meaning" }, one.meaning) : null);
 }
 
-function summary(lines) {
-  const against = [...new Set(lines.filter((one) => one.verdict === "no").map((one) => one.predicate))];
-  return against.length === 0 ? "Nothing speaks against a message." : `Against a message speaks: ${against.join(", ")}.`;
+/** What does not hold, in a line. Of several orders one is enough. */
+function summary(conditions) {
+  const holds = new Set(conditions.filter((one) => one.verdict === "yes").map((one) => one.predicate));
+  const not = new Set(conditions.filter((one) => one.verdict === "no" && !holds.has(one.predicate)).map((one) => one.predicate));
+  return not.size === 0 ? "All that a message needs holds." : `Does not hold: ${[...not].join("; ")}.`;
 }
 
 function campaign(found) {
