@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FrameLocator, Page, sync_playwright
 
 from postlude import stack
 from postlude.settings import settings
@@ -56,6 +56,9 @@ def main() -> int:
         take(page, f"{airflow}/plugin/postlude-report", "report-in-airflow", wait=3000)
         take(page, f"{catcher}/", "catcher", wait=500)
         mails = page.request.get(f"{catcher}/api/messages?limit=500").json()
+        stop(page, airflow)
+        if mails["messages"]:
+            why(page, airflow, mails["messages"][0]["to"])
         for campaign in ("feedback_30d", "win_back", "loyalty_join"):
             mail = next((m for m in mails["messages"] if m.get("campaign") == campaign), None)
             if mail:
@@ -75,6 +78,40 @@ def sign_in(page: Page, airflow: str, password: str) -> None:
     page.fill("input[name=password]", password)
     page.click("button[type=submit]")
     page.wait_for_timeout(3000)
+
+
+def stop(page: Page, airflow: str) -> None:
+    """The page Stop mail with one stop in force, which is lifted again."""
+    frame = framed(page, f"{airflow}/plugin/postlude-stop")
+    frame.locator("input[value=campaign]").check()
+    frame.locator("#name").select_option("loyalty_join")
+    frame.locator("#why").fill("the voucher of the club is wrong")
+    frame.locator("button.stop").click()
+    frame.locator("#stops tr").first.wait_for()
+    save(page, "stop")
+    frame.locator("#stops button").first.click()
+    frame.locator("#go-why").fill("the picture is taken")
+    frame.locator("#let-go button").first.click()
+    frame.locator("#lifted tr").first.wait_for()
+
+
+def why(page: Page, airflow: str, customer: str) -> None:
+    """The page Why? for one customer."""
+    frame = framed(page, f"{airflow}/plugin/postlude-why")
+    frame.locator("#customer").fill(customer)
+    frame.locator("#ask button").click()
+    frame.locator("#answer h2").first.wait_for()
+    page.wait_for_timeout(500)
+    save(page, "why")
+
+
+def framed(page: Page, url: str) -> FrameLocator:
+    """One of our pages in the Airflow UI, once its data is there."""
+    page.goto(url)
+    frame = page.frame_locator("iframe")
+    frame.locator("h1").first.wait_for()
+    page.wait_for_timeout(2000)
+    return frame
 
 
 def take(page: Page, url: str, name: str, wait: int) -> None:

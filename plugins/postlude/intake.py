@@ -31,6 +31,26 @@ def staging(source: Source, entity: str) -> str:
     return f"staging_{source.id}_{entity}"
 
 
+def claim(conn: Connection, source: Source, run_id: str) -> None:
+    """Say in the database which run made the staging that stands there: two runs may overlap, in a backfill for one."""
+    names = {"staged": f"postlude.{staging(source, 'files')}", "run_id": run_id}
+    conn.execute(
+        text("select set_config('postlude.staged', :staged, true), set_config('postlude.run_id', :run_id, true)"), names
+    )
+    _run(
+        conn,
+        "do $$ begin execute format('comment on table %s is %L', current_setting('postlude.staged')::regclass, "
+        "current_setting('postlude.run_id')); end $$",
+    )
+
+
+def holder(conn: Connection, source: Source) -> str | None:
+    """The run whose rows are staged, None when nothing is. The source stays locked until the transaction ends."""
+    _lock(conn, source)
+    named = {"name": f"postlude.{staging(source, 'files')}"}
+    return conn.scalar(text("select obj_description(to_regclass(:name), 'pg_class')"), named)
+
+
 # ---------------------------------------------------------------- extract
 
 

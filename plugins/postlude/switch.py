@@ -89,16 +89,22 @@ def switches(conn: Connection, lifted_too: bool = False) -> list[Row[Any]]:
     return list(db.run(conn, "48_switches", lifted_too=lifted_too))
 
 
+def names(conn: Connection) -> dict[str, set[str]]:
+    """What can be stopped by name, per scope: campaigns that ran or have a file, channels, shops."""
+    known: dict[str, set[str]] = {scope: set() for scope in SCOPES if scope != "all"}
+    for row in db.run(conn, "48_switch_names"):
+        known[row.scope].add(row.name)
+    known["campaign"] |= {path.stem for path in (settings().include / "campaigns").glob("[!.]*.yml")}
+    known["channel"] |= {path.stem for path in (Path(__file__).parent / "channels").glob("[!_]*.py")} | {"email"}
+    return known
+
+
 def stop(
     conn: Connection, scope: str, name: str, why: str, by: str, now: datetime, transactional_too: bool = False
 ) -> bool:
     """Throw a switch; False when it was thrown already. Raises InputError when there is nothing of that name to stop."""
     _check(scope, name, why)
-    known = {row.name for row in db.run(conn, "48_switch_names") if row.scope == scope}
-    if scope == "campaign":
-        known |= {path.stem for path in (settings().include / "campaigns").glob("[!.]*.yml")}
-    if scope == "channel":
-        known |= {path.stem for path in (Path(__file__).parent / "channels").glob("[!_]*.py")} | {"email"}
+    known = names(conn).get(scope, set())
     if scope != "all" and name not in known:
         raise InputError(f'there is no {scope} "{name}"; there are {", ".join(sorted(known)) or "none"}')
     row = db.run(
