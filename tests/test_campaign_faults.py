@@ -68,6 +68,13 @@ WRONG = [
     ("stop_while: []", "reentry: sometimes", 6, "never, once_per_anchor"),
     ("stop_while: []", "reentry: {after: 20 years}", 6, "longer than ten years"),
     ("max_age: 40 days}", "max_age: 40 days, once_per: customer}\nreentry: never", 5, "once in a lifetime already"),
+    # feeds
+    ("stop_while: []", "depends_on: [orders]", 6, 'leaves out "reviews"'),
+    ("stop_while: []", "depends_on: [orders, reviews, parcels]", 6, "must be one of orders, reviews, returns"),
+    ("stop_while: []", "depends_on: [orders, reviews, orders]", 6, '"orders" is named twice'),
+    ("stop_while: []", "depends_on: []", 6, "depends_on"),
+    ("stop_while: []", "depends_on: [orders, reviews]\nneeds_fresh_orders: false", 6, "keep one of the two"),
+    ("stop_while: []", "depends_on: [orders, reviews]\nkind: transactional", 6, "transactional mail waits for no feed"),
     # for whom
     ("within: [new]", "within: [nwe]", 9, 'there is no segment "nwe"; did you mean "new"'),
     ("exclude: [lapsed]", "exclude: [champions, new]", 10, "also in audience.within"),

@@ -6,7 +6,7 @@
 --         customer_features, segment_memberships, events, coupons, pauses
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
---         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
+--         stale_feeds text[], rules jsonb, reach interval, when_full text, spread interval
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
@@ -32,8 +32,7 @@ with due as (
         w.opens,
         w.closes,
         w.weekdays,
-        coalesce((v.definition ->> 'rests_on_absence')::boolean, true)
-        and r.source_id = any(cast(:stale_sources as text [])) as stale
+        rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
     from messages as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import db
+from postlude import db, freshness
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.conditions import Reentry
@@ -50,11 +50,6 @@ def remember_version(conn: Connection, campaign: Campaign, now: datetime) -> dat
     return conn.execute(query, {"id": campaign.id}).scalar_one()
 
 
-def stale_sources(conn: Connection, now: datetime) -> list[str]:
-    """Sources whose orders are not complete up to (about) now: absence of an order there means nothing."""
-    return list(db.run(conn, "30_stale_sources", now=now).scalars())
-
-
 def enrol(
     conn: Connection,
     campaign: Campaign,
@@ -84,7 +79,7 @@ def enrol(
         conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
         exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
-        stale_sources=stale_sources(conn, now) if campaign.rests_on_absence else [], now=now,
+        stale_sources=freshness.stale_sources(conn, campaign.feeds, now), now=now,
         reentry="after" if after else campaign.reentry, period=after, per_order=campaign.trigger.once_per == "order",
     )  # fmt: skip
     refused = 0

@@ -103,6 +103,7 @@ def _register(conn: Connection, source: Source) -> None:
         "monetary": source.monetary,
         "fresh_within_seconds": int(source.fresh_within.total_seconds()),
         "mapping": source.mapping,
+        "scheduled": source.scheduled,
     }
     db.run(
         conn, "11_register_source", source=source.id, shop=source.shop, kind=source.kind, currency=source.currency,
@@ -440,6 +441,8 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict
     counts["released"] = db.run(conn, "17_release_quarantine", **at).rowcount
     db.run(conn, "18_record_loads", run=run_id, **at)
     db.run(conn, "18_move_watermark", **at)
+    db.run(conn, "18_count_feed_days", **at)
+    db.run(conn, "18_mark_feed", **by)
     _run(conn, "drop table pg_temp.chosen_orders, pg_temp.keyed_lines")
     if sum(counts.values()) > 10_000:  # the next stage plans its joins by these statistics
         _run(

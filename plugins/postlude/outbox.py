@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Row, text
 
-from postlude import db, rendering, switch, tokens
+from postlude import db, freshness, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
@@ -152,7 +152,7 @@ class Outbox:
                     conn, "42_claim", ids=due, worker=self.worker, now=now,
                     windows=db.dumps(windows), blackouts=self.calendar.blackouts,
                     holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
-                    stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
+                    stale_feeds=freshness.stale_feeds(conn, now),
                     rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
                     spread=self.calendar.spread,
                 )

@@ -15,8 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from postlude import audience, campaign_checks, coupons, db, enrolment, intake, outbox, quality, report, tokens, volume
+from postlude import (
+    audience,
+    campaign_checks,
+    coupons,
+    db,
+    enrolment,
+    freshness,
+    intake,
+    outbox,
+    quality,
+    report,
+    tokens,
+    volume,
+)
 from postlude import feedback as feedback_stage
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
@@ -223,6 +237,29 @@ def schedule(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     return counts
 
 
+def check_feeds(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
+    """Judge every feed, keep the verdicts, and raise GateClosed with the names of the stale ones the campaign depends on.
+
+    It holds nothing by itself: enrolment and hand-over ask again, for each customer's own shop. A source that is only loaded by
+    hand (`scheduled: false`) raises no alarm; its customers are held all the same.
+    """
+    spec = load_campaign(Path(campaign))
+    with _recorded("check_feeds", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            feeds = freshness.verdicts(conn, now)
+            freshness.keep(conn, feeds, now, run_id)
+        stale = [feed for feed in feeds if feed.reason and feed.entity in spec.feeds]
+        counts.update({"feeds": len(feeds), "stale": len(stale), "stale_feeds": [feed.name for feed in stale]})
+        for feed in stale:
+            log.warning("feed %s", feed)
+        if alarming := [str(feed) for feed in stale if feed.scheduled]:
+            raise GateClosed(
+                f"gate {freshness.GATE} is closed for {spec.id}: {'; '.join(alarming)}. Customers of that shop are held, the others "
+                "go on. Mend the feed and run ingest; `postlude feeds` shows them all."
+            )
+    return counts
+
+
 def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """The plan passed its gates: its messages may go when they are due, of a large one a share first.
 
@@ -289,7 +326,13 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
     counts = enrol(campaign, now, run_id, origin)
     counts.update(schedule(campaign, now, run_id, origin))
     check("plan", Path(campaign).stem, now, run_id)
-    return counts | release(campaign, now, run_id, origin)
+    counts |= release(campaign, now, run_id, origin)
+    if load_campaign(Path(campaign)).feeds:
+        try:
+            check_feeds(campaign, now, run_id, origin)
+        except GateClosed as closed:  # the other shops went on
+            counts["stale_feeds"] = str(closed)
+    return counts
 
 
 def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
@@ -362,6 +405,7 @@ def deliver(
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
+        _note_feeds(clock(), run_id)
         counts.update(box.deliver(progress))
         if counts.get("held:coupon_exhausted"):
             with db.transaction() as conn:
@@ -373,6 +417,15 @@ def deliver(
                 f"the relay does not take mail; {counts.get('sent', 0)} messages went before, the rest waits"
             )
     return counts
+
+
+def _note_feeds(now: datetime, run_id: str) -> None:
+    """Keep what became of each feed since the last verdict; the last look of each message judges them itself."""
+    try:
+        with db.transaction() as conn:
+            freshness.keep(conn, freshness.verdicts(conn, now), now, run_id, only_changes=True)
+    except DBAPIError as error:
+        log.error("the verdicts on the feeds could not be kept: %s", type(error.orig).__name__)
 
 
 def sorted_faults(faults: list[str]) -> list[Fault]:

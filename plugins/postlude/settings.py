@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     # gates
     quarantine_share: float = Field(0.02, description="share of refused rows above which a load stops")
     min_free_rows: int = Field(20, description="so many refused rows never stop a load by their share alone")
+    feed_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="a whole day with less than this share of its weekday's usual rows makes a feed stale",
+    )
+    feed_least: int = Field(20, ge=1, description="... where at least so many are usual; fewer are chance")
     approval: Literal["off", "band", "strict"] = Field(
         "band",
         description="band: unusual volumes wait for a named approval; strict: also every campaign's first run; off: never",

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from postlude import db
+from postlude import db, freshness
 from postlude.errors import GateClosed, InputError
 from postlude.quality import docs as pages
 from postlude.quality import evaluation
@@ -169,8 +169,13 @@ def _pins() -> Path:
 def table_of_gates() -> str:
     """The gates as a Markdown table, for docs/gates.md."""
     head = "| gate | between | subject | expectations | stops when |\n|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| `{g.name}` | {g.between} | {g.subject or 'none'} | {size(g)} | {g.stops_when} |\n" for g in GATES.values()
+    return (
+        head
+        + "".join(
+            f"| `{g.name}` | {g.between} | {g.subject or 'none'} | {size(g)} | {g.stops_when} |\n"
+            for g in GATES.values()
+        )
+        + f"| `{freshness.GATE}` | load → campaigns, and at hand-over | source | none | {freshness.STOPS_WHEN} |\n"
     )
 
 
