@@ -16,7 +16,7 @@ from world import World, at, campaign
 from written import written
 
 ROOT = Path(__file__).resolve().parents[1]
-STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown"}
+STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown", "went"}
 NO_REASONS = {"enrolled", "treated", "holdout", "once", "completed", "goal_met", "left_audience", "suppressed", "stopped", "ambiguous",
               "released", "hard", "marketing"}  # fmt: skip
 

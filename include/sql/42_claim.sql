@@ -1,12 +1,15 @@
 -- claim: the last look. Every rule is read again for the locked messages; what passes becomes `sending` for this worker,
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
 -- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
+-- With `ghosts` the same rules give ghosts their turn, as if the control group they are of were written to: they compete with the
+-- real messages in `ids`, which are left as they are.
 --
 -- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
---         customer_features, segment_memberships, events, coupons, pauses
--- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
+--         customer_features, segment_memberships, events, coupons, pauses, turns, holdouts
+-- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts;
+--         ghost_messages: scheduled -> went, expired, cancelled, skipped, or later
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
---         stale_feeds text[], rules jsonb, reach interval, when_full text, spread interval
+--         stale_feeds text[], rules jsonb, reach interval, when_full text, spread interval, ghosts boolean
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
@@ -19,6 +22,13 @@ with due as (
         m.send_at,
         m.expires_at,
         m.channel,
+        m.ghost,
+        -- the control group a ghost stands for: all marketing, or its campaign
+        case
+            when not m.ghost then null
+            when exists (select 1 from holdouts as g where g.customer_id = m.customer_id and g.campaign_id = '' and g.held) then ''
+            else m.campaign_id
+        end as control,
         step_refused(v.definition, m.step_id, m.enrolment_id, :now) as unfit,
         passage_fact(v.definition, m.enrolment_id, :now) as passage_fact,
         m.reason as last_reason,
@@ -33,7 +43,7 @@ with due as (
         w.closes,
         w.weekdays,
         rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
-    from messages as m
+    from turns as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join recipients as r on m.customer_id = r.customer_id
@@ -87,6 +97,7 @@ wanting as (
     select
         j.customer_id,
         j.zone,
+        w.control,
         max(cast(j.definition ->> 'at_most_every_seconds' as double precision)) as longest,
         jsonb_agg(
             jsonb_build_object(
@@ -100,13 +111,15 @@ wanting as (
             )
             order by j.priority, j.expires_at, j.send_at, j.message_id
         ) as messages
-    from judged as j
+    from (select distinct d.customer_id, d.control from due as d where d.ghost = :ghosts) as w
+    inner join judged as j on w.customer_id = j.customer_id and (not j.ghost or w.control = j.control)
     where j.reason is null
-    group by j.customer_id, j.zone
+    group by j.customer_id, j.zone, w.control
 ),
 
 shared as (
     select
+        w.control,
         o.message_id,
         o.reason,
         o.free_at,
@@ -115,7 +128,8 @@ shared as (
     cross join lateral recent_messages(
         w.customer_id,
         cast(:now as timestamptz) - greatest(cast(:reach as interval), make_interval(secs => coalesce(w.longest, 0))),
-        :now
+        :now,
+        w.control
     ) as r
     cross join lateral share_out(w.messages, r.recent, :rules, w.zone, :now) as o
 ),
@@ -123,6 +137,7 @@ shared as (
 verdicts as (
     select
         j.message_id,
+        j.ghost,
         j.expires_at,
         j.zone,
         j.opens,
@@ -131,24 +146,26 @@ verdicts as (
         j.blackouts,
         j.opening,
         coalesce(
-            j.reason, o.reason, case when coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
+            j.reason, o.reason, case when not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
         ) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
         coalesce(o.free_at, case when j.reason = 'paused' then j.paused_until end) as free_at,
         case
             when j.reason is not null then j.refused_to
-            when o.reason is null and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
+            when o.reason is null and not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
             when o.reason is null then 'sending'
             when o.reason = 'capped' and :when_full = 'defer' then 'scheduled'
             else 'skipped'
         end as state
     from judged as j
-    left join shared as o on j.message_id = o.message_id
+    left join shared as o on j.message_id = o.message_id and j.control is not distinct from o.control
+    where j.ghost = :ghosts
 ),
 
 decided as (
     select
         v.message_id,
+        v.ghost,
         v.reason,
         v.detail,
         v.expires_at,
@@ -181,7 +198,7 @@ claimed as (
         -- put off, yet never past its life: at that moment it is looked at once more and expires with this reason
         send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else m.send_at end
     from decided as d
-    where m.message_id = d.message_id
+    where m.message_id = d.message_id and not d.ghost
     returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts
 ),
 
@@ -191,6 +208,20 @@ started as (
     from claimed as c
     where c.state = 'sending'
     returning message_id
+),
+
+haunted as (
+    update ghost_messages as g
+    set
+        state = case when d.state = 'sending' then 'went' else d.state end,
+        reason = d.reason,
+        detail = d.detail,
+        went_at = case when d.state = 'sending' then cast(:now as timestamptz) end,
+        finalized_at = case when d.state <> 'scheduled' then cast(:now as timestamptz) end,
+        send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else g.send_at end
+    from decided as d
+    where g.message_id = d.message_id and d.ghost
+    returning g.message_id
 )
 
 select c.message_id, c.state, c.reason, c.attempt, c.max_attempts

@@ -137,14 +137,19 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     steps = _steps(campaign)
+    conn.execute(text("drop table if exists under_way, due_steps"))
+    db.run(conn, "33_under_way", campaign=campaign.id)
+    db.run(
+        conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
+    )  # fmt: skip
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
-        steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
+        opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
         holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
-        now=now, run_id=run_id, salt=settings().holdout_salt,
-    ).rowcount  # fmt: skip
-    return {"planned": planned}
+        now=now, run_id=run_id, spread=calendar.spread,
+    ).one()  # fmt: skip
+    return {"planned": planned.planned, "ghosts": planned.ghosts}
 
 
 def _steps(campaign: Campaign) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from postlude import db, freshness, rendering, switch, tokens
 from postlude.calendar import Calendar
@@ -78,6 +78,7 @@ class Outbox:
         done = idle = 0
         self._demand_durable_commits()
         with self.channel.connect(self.url) as send:
+            self._turns_of_ghosts()
             while limit is None or done < limit:
                 claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
                 idle = 0 if claimed else idle + 1
@@ -117,23 +118,7 @@ class Outbox:
         Those in `sending` are ours to send. None: nothing is due; empty: others have judged it meanwhile, ask again.
         """
         now = self.clock()
-        with db.transaction(self.engine) as conn:
-            self._stops = switch.in_force(conn, self.stop_file)
-        live = [
-            c
-            for c in self.campaigns
-            if not self.calendar.paused(c.id, c.kind, now)
-            and not any(stop.covers(c.id, self.channel_name, None, c.kind) for stop in self._stops)
-        ]
-        shops = [stop for stop in self._stops if stop.scope == "shop"]
-        windows = []
-        for campaign in live:
-            window = self.calendar.window_of(campaign.id)
-            days = self.calendar.weekday_numbers(campaign.id)
-            windows.append(
-                {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
-            )
-        pressure = self.calendar.pressure_in_force
+        live, shops = self._live(now)
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             people = sorted(set(
@@ -147,21 +132,62 @@ class Outbox:
                 return None
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
-            judged = list(
-                db.run(
-                    conn, "42_claim", ids=due, worker=self.worker, now=now,
-                    windows=db.dumps(windows), blackouts=self.calendar.blackouts,
-                    holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
-                    stale_feeds=freshness.stale_feeds(conn, now),
-                    rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
-                    spread=self.calendar.spread,
-                )
-            )  # fmt: skip
+            judged = self._judge(conn, live, due, now)
         for row in judged:
             if row.state != "sending":
                 self.counts[row.state if row.state != "scheduled" else "put_off"] += 1
                 self.counts[f"{row.state}:{row.reason}"] += 1
         return judged
+
+    def _live(self, now: datetime) -> tuple[list[Campaign], list[switch.Stop]]:
+        """Campaigns that may send now, and the stops of single shops; reads the switches anew."""
+        with db.transaction(self.engine) as conn:
+            self._stops = switch.in_force(conn, self.stop_file)
+        live = [
+            c
+            for c in self.campaigns
+            if not self.calendar.paused(c.id, c.kind, now)
+            and not any(stop.covers(c.id, self.channel_name, None, c.kind) for stop in self._stops)
+        ]
+        return live, [stop for stop in self._stops if stop.scope == "shop"]
+
+    def _judge(
+        self, conn: Connection, live: list[Campaign], ids: list[UUID], now: datetime, ghosts: bool = False
+    ) -> list[Row[Any]]:
+        """Read every rule for these messages; ghosts: for the ghosts among them, with the others as competitors."""
+        windows = []
+        for campaign in live:
+            window = self.calendar.window_of(campaign.id)
+            days = self.calendar.weekday_numbers(campaign.id)
+            windows.append(
+                {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
+            )
+        pressure = self.calendar.pressure_in_force
+        return list(
+            db.run(
+                conn, "42_claim", ids=ids, worker=self.worker, now=now, windows=db.dumps(windows),
+                blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
+                stale_feeds=freshness.stale_feeds(conn, now), rules=db.dumps(pressure.rules),
+                reach=pressure.reach, when_full=pressure.when_full, spread=self.calendar.spread, ghosts=ghosts,
+            )
+        )  # fmt: skip
+
+    def _turns_of_ghosts(self, batch: int = 1000) -> None:
+        """When the control group would have had its turn (docs/effect.md); before the real messages, which they compete with.
+
+        Ghosts are in a table of their own and have no way to the channel.
+        """
+        now = self.clock()
+        live, shops = self._live(now)
+        while True:
+            with db.transaction(self.engine) as conn:
+                rows = db.run(
+                    conn, "42_ghosts_due", channel=self.channel_name, campaigns=[c.id for c in live], now=now, batch=batch,
+                    stopped_shops=[stop.name for stop in shops], shard=self.shard, shards=self.shards,
+                ).all()  # fmt: skip
+                if not rows:
+                    return
+                self._judge(conn, live, [row.message_id for row in rows], now, ghosts=True)
 
     # ------------------------------------------------------------ hand over
 

@@ -4,10 +4,13 @@
 set search_path = postlude;
 
 create or replace function uuid_of(variadic parts text[]) returns uuid
-language sql immutable strict parallel safe as $$
-    -- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
-    select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
-    from (select substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16) as h) as d
+language plpgsql immutable strict parallel safe as $$
+-- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
+declare
+    h bytea := substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16);
+begin
+    return encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid;
+end
 $$;
 comment on function uuid_of is 'Deterministic id of a business fact. The Python twin is postlude.message.uuid_of.';
 
@@ -91,27 +94,57 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
-create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
+create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
-    select case
+    -- written into the statement that calls it: no call per customer
+    select c.customer_id, case
         when c.marketplace then 'marketplace'
         when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
-        when suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
-        when kind_ = 'marketing' and not consented(customer, channel_, topic_, now_) then 'no_consent'
+        else coalesce(
+            (
+                select s.reason from postlude.suppressions as s
+                where s.address = c.address and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                order by s.since limit 1
+            ),
+            case
+                when kind_ = 'marketing' and not coalesce((
+                    select k.granted from postlude.consents as k
+                    where k.customer_id = c.customer_id and k.channel = channel_ and k.topic = topic_ and k.at <= now_
+                    order by k.at desc, k.granted limit 1
+                ), false) then 'no_consent'
+            end)
     end
-    from customers as c where c.customer_id = customer
+    from postlude.customers as c
+$$;
+comment on function reachability is 'For every customer why they must not be written to at all; null: may be. For planning; the rules of suppression_of and consented.';
+
+create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select r.reason from postlude.reachability(channel_, kind_, topic_, now_) as r where r.customer_id = customer
 $$;
 comment on function unreachable is 'Why this person must not be written to at all (marketplace, no_address, a suppression, no_consent); null: may be.';
 
+create or replace function exit_facts(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns table (fact text)
+language sql stable parallel safe as $$
+    -- one row; in a lateral join it is written into the statement that calls it
+    select case
+        when rules ? 'cancelled' and exists (
+            select from postlude.orders as o where o.order_id = order_ and o.cancelled_at <= now_) then 'order_cancelled'
+        when rules ? 'returned' and exists (
+            select from postlude.returns as r where r.order_id = order_ and r.requested_at <= now_) then 'returned'
+        when rules ? 'reviewed' and exists (
+            select from postlude.reviews as r where r.order_id = order_ and coalesce(r.answered_at, r.created_at) < now_) then 'reviewed'
+        when rules ? 'ordered' and exists (
+            select from postlude.orders as o
+            where o.customer_id = customer and o.counted_at > since and o.counted_at < now_
+              and (o.cancelled_at is null or o.cancelled_at > now_)) then 'ordered'
+    end
+$$;
+comment on function exit_facts is 'exit_fact for planning: what ends an enrolment, as a row.';
+
 create or replace function exit_fact(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    select case
-        when rules ? 'cancelled' and exists (select from orders as o where o.order_id = order_ and o.cancelled_at <= now_) then 'order_cancelled'
-        when rules ? 'returned' and exists (select from returns as r where r.order_id = order_ and r.requested_at <= now_) then 'returned'
-        when rules ? 'reviewed' and exists (
-            select from reviews as r where r.order_id = order_ and coalesce(r.answered_at, r.created_at) < now_) then 'reviewed'
-        when rules ? 'ordered' and ordered_since(customer, since, now_) then 'ordered'
-    end
+    select x.fact from postlude.exit_facts(rules, customer, order_, since, now_) as x
 $$;
 comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
 
@@ -195,7 +228,9 @@ end
 $$;
 comment on function spread_opening is 'When to look again at a message that was put off: in the next window, before its deadline, spread by its id. Null: no window.';
 
-create or replace function recent_messages(customer bigint, since timestamptz, now_ timestamptz) returns table (recent jsonb)
+drop function if exists recent_messages(bigint, timestamptz, timestamptz);
+create or replace function recent_messages(customer bigint, since timestamptz, now_ timestamptz, control_ text default null)
+returns table (recent jsonb)
 language sql stable parallel safe as $$
     -- accepted, open and unknown: all of them may be in the mailbox
     select jsonb_agg(
@@ -206,13 +241,21 @@ language sql stable parallel safe as $$
         )
         order by m.state = 'sending', m.handed_over_at, m.message_id
     )
-    from messages as m
+    from (
+        select r.message_id, r.enrolment_id, r.campaign_id, r.step_id, r.channel, r.kind, r.state, r.handed_over_at
+        from messages as r
+        where r.customer_id = customer
+          and (r.state = 'sending' or (r.state in ('sent', 'unknown') and r.handed_over_at > since and r.handed_over_at <= now_))
+        union all
+        select g.message_id, g.enrolment_id, g.campaign_id, g.step_id, g.channel, g.kind, 'sent', g.went_at
+        from ghost_messages as g
+        where control_ is not null and g.customer_id = customer and control_ in ('', g.campaign_id)
+          and g.state = 'went' and g.went_at > since and g.went_at <= now_
+    ) as m
     join enrolments as e on m.enrolment_id = e.enrolment_id
     join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    where m.customer_id = customer
-      and (m.state = 'sending' or (m.state in ('sent', 'unknown') and m.handed_over_at > since and m.handed_over_at <= now_))
 $$;
-comment on function recent_messages is 'What the customer got or may have got since an instant, oldest first, as share_out reads it; null: nothing.';
+comment on function recent_messages is 'What the customer got or may have got since an instant, oldest first, as share_out reads it; null: nothing. control_: for a ghost, with the ghosts of its control group (a campaign; empty: all).';
 
 create or replace function share_out(wanting jsonb, recent jsonb, rules jsonb, zone text, now_ timestamptz)
 returns table (message_id uuid, reason text, free_at timestamptz, winner text)
@@ -245,6 +288,7 @@ begin
         if reason is null and mine ->> 'kind' = 'marketing' and taken <> '[]' then
             for rule in select e.value from jsonb_array_elements(rules) with ordinality as e (value, place) order by e.place loop
                 continue when rule ->> 'channel' <> mine ->> 'channel' or rule ->> 'topic' <> mine ->> 'topic';
+                continue when jsonb_typeof(rule -> 'campaigns') = 'array' and not rule -> 'campaigns' ? (mine ->> 'campaign');
                 began := case
                     when rule ->> 'per' is null then now_ - make_interval(secs => cast(rule ->> 'seconds' as double precision))
                     else local_instant(date_trunc(rule ->> 'per', now_ at time zone zone), zone)
@@ -256,6 +300,7 @@ begin
                     where x.value ->> 'kind' = 'marketing'
                       and coalesce(rule ->> 'channel' = x.value ->> 'channel', true)
                       and coalesce(rule ->> 'topic' = x.value ->> 'topic', true)
+                      and (jsonb_typeof(rule -> 'campaigns') is distinct from 'array' or rule -> 'campaigns' ? (x.value ->> 'campaign'))
                 ) as t
                 where t.at > began or (rule ->> 'per' is not null and t.at = began);
                 if cardinality(places) >= cast(rule ->> 'most' as int) then
@@ -448,7 +493,7 @@ begin
             where m.customer_id = customer and m.segment_id = rule ->> 'in_segment' and m.left_at is null);
     elsif rule ->> 'got' is not null then
         return exists (
-            select from postlude.messages as m
+            select from postlude.turns as m
             where m.enrolment_id = passage and m.step_id = rule ->> 'got' and m.state in ('sent', 'unknown'));
     elsif rule ->> 'happened' is not null then
         return postlude.first_event(rule ->> 'happened', passage, customer, order_, since, now_) is not null;
@@ -503,7 +548,7 @@ begin
     end if;
     -- one of a branch at most: not beside one that is on its way or gone
     if exists (
-        select from postlude.messages as m
+        select from postlude.turns as m
         where m.enrolment_id = passage and m.step_id <> step and m.state in ('sending', 'sent', 'unknown')
           and m.step_id in (
               select s ->> 'id' from jsonb_array_elements(definition -> 'steps') as s where s ->> 'branch' = own ->> 'branch'))
