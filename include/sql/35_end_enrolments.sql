@@ -25,9 +25,10 @@ with facts as (
         jsonb_array_length(v.definition -> 'steps') as steps,
         exists (
             select 1 from messages as m
-            where m.enrolment_id = e.enrolment_id and m.state in ('scheduled', 'held', 'sending', 'unknown')
+            where m.enrolment_id = e.enrolment_id and m.state in ('scheduled', 'held', 'sending')
         ) as open_messages,
-        exists (select 1 from messages as m where m.enrolment_id = e.enrolment_id and m.state = 'sent') as told
+        -- what is unknown may have arrived, and may stay unknown for ever
+        exists (select 1 from messages as m where m.enrolment_id = e.enrolment_id and m.state in ('sent', 'unknown')) as told
     from enrolments as e
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join jsonb_to_recordset(:timelines) as t (campaign_id text, seconds numeric) on e.campaign_id = t.campaign_id
