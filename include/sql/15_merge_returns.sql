@@ -10,8 +10,8 @@ select distinct on (o.order_id, s.return_key)
     s.return_key,
     s.sku,
     s.requested_at,
-    s.received_at,
-    s.refunded_at,
+    max(s.received_at) over (partition by o.order_id, s.return_key),
+    max(s.refunded_at) over (partition by o.order_id, s.return_key),
     s.closed_at
 from staging_returns as s
 inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id

@@ -47,8 +47,9 @@ facts as (
     left join lateral (
         select
             count(*) as planned,
-            count(*) filter (where m.state in ('scheduled', 'held', 'sending', 'unknown')) as open,
-            count(*) filter (where m.state = 'sent') as told
+            count(*) filter (where m.state in ('scheduled', 'held', 'sending')) as open,
+            -- what is unknown may have arrived, and may stay unknown for ever
+            count(*) filter (where m.state in ('sent', 'unknown')) as told
         from turns as m
         where m.enrolment_id = u.enrolment_id
     ) as m on true

@@ -222,7 +222,7 @@ class Outbox:
             with db.transaction(self.engine) as conn:
                 kept = db.run(
                     conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
-                    now=self.clock(), content_hash=digest, coupon_code=coupon,
+                    now=self.clock(), lease=settings().lease, content_hash=digest, coupon_code=coupon,
                 ).first()  # fmt: skip
                 if kept is None:
                     # whatever else this batch holds under the same stop is released without being tried
@@ -265,9 +265,6 @@ class Outbox:
             if not blameless and claim.attempt >= claim.max_attempts:
                 state, reason, send_at = "failed", "attempts_used_up", None
         self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
-        if outcome.suppress:
-            with db.transaction(self.engine) as conn:
-                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=now)
 
     def _finish(
         self,
@@ -286,6 +283,8 @@ class Outbox:
                 outcome=outcome.kind if outcome else "released", scope=outcome.scope if outcome else None,
                 reply=outcome.reply if outcome else None, send_at=send_at, more_attempts=more_attempts,
             ).first()  # fmt: skip
+            if outcome and outcome.suppress:  # with it or not at all: a settled message is not looked at again
+                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=self.clock())
         if settled is None:
             self.counts["lost_claim"] += 1
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, claim.message_id)
