@@ -12,12 +12,13 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -27,9 +28,10 @@ from pydantic import Field, field_validator
 
 from postlude.errors import Fault, InputError
 from postlude.settings import settings
-from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, quoted
+from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, Taken, quoted
 from postlude.yamlfile import Strict, did_you_mean, shown
 
+CONNECTED = False
 CHUNK = 1 << 20
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
@@ -79,7 +81,20 @@ def deliveries(source: Source, name: str) -> list[Delivery]:
     return [Delivery(name, path.name, _checksum(path), path, path.stat().st_size) for path in found]
 
 
-def read(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> int:
+def sample(source: Source, name: str, path: Path) -> Delivery:
+    """Any file of the entity's format."""
+    return Delivery(name, path.name, _checksum(path), path, path.stat().st_size)
+
+
+def read(source: Source, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> Taken:
+    """Append one file to a raw table; the rows read.
+
+    Raises InputError as `read_file` does.
+    """
+    return Taken(read_file(source.entities[delivery.entity], delivery, into, progress))
+
+
+def read_file(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> int:
     """Append one file to a raw table; the number of rows read.
 
     Raises InputError, with file and line, for a missing column, a byte that does not decode, a damaged or cut-off file,
@@ -174,10 +189,22 @@ def _csv(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress 
     into.prepare(header, first_line=2)
     delimiter = entity.delimiter.replace("'", "''")
     with _copying(into, file, header, records.line_num, f"delimiter '{delimiter}'") as (copy, rows):
-        copy.write(first.read())  # what the header left over
-        for words in texts:
+        rest = itertools.chain([first.read()], texts)  # what the header left over comes first
+        for words in rest if into.limit is None else _first_records(rest, into.limit):
             copy.write(words)
     return rows()
+
+
+def _first_records(texts: Iterable[str], limit: int) -> Iterator[str]:
+    """The first lines of a CSV text; a line break inside quotes ends no record."""
+    open_quote = False
+    for line in _lines(texts):
+        if limit <= 0:
+            return
+        if line or open_quote:
+            yield f"{line}\n"
+        open_quote ^= line.count('"') % 2 == 1
+        limit -= not open_quote and bool(line)
 
 
 def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
@@ -188,6 +215,8 @@ def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progres
         for line, words in enumerate(_lines(_texts(entity, delivery, progress)), 1):
             if not words.strip():
                 continue
+            if into.limit is not None and line > into.limit:
+                break
             try:
                 # numbers stay as written: 0.10 must not become 0.1, nor a long id lose digits
                 item = json.loads(words, parse_float=str, parse_int=str)
@@ -202,7 +231,7 @@ def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progres
     return rows()
 
 
-def _lines(texts: Iterator[str]) -> Iterator[str]:
+def _lines(texts: Iterable[str]) -> Iterator[str]:
     rest = ""
     for words in texts:
         *whole, rest = (rest + words).split("\n")
@@ -234,6 +263,8 @@ def _parquet(entity: Entity, delivery: Delivery, into: RawTable, progress: Progr
             raise InputError([Fault(file, 0, "", "is not a whole Parquet file; deliver it again")]) from None
         _check_columns(file, columns, entity.columns, 0)
         into.prepare(columns, first_line=1)
+        if into.limit is not None:
+            content = content.limit(into.limit)
         content.create_view("content")
         with _copying(into, file, columns, 0, "") as (copy, rows):
             done = 0
@@ -303,21 +334,17 @@ def _copying(
 
     The database's complaints become InputErrors with the line of the file; `skipped` lines were read before.
     """
-    listed = ", ".join(quoted(column) for column in columns)
-    statement = f"copy pg_temp.{quoted(into.name)} ({listed}) from stdin"
+    options = ""
     if csv_options is not None:  # blank is blank, with quotes or without
-        given = ["format csv", f"force_null ({listed})", csv_options]
-        statement += f" with ({', '.join(option for option in given if option)})"
-    raw = into.conn.connection.driver_connection
-    assert raw is not None
-    with raw.cursor() as cursor:
-        counted = [0]
-        try:
-            with cursor.copy(statement) as copy:
-                yield copy, lambda: counted[0]
-            counted[0] = cursor.rowcount
-        except psycopg.DataError as error:
-            place = re.search(r"\bline (\d+)", error.diag.context or "")
-            said = (error.diag.message_primary or "").split(": ")[0]  # what follows may be a person's data
-            what = f"{said}; check the quotes and separators of this row"
-            raise InputError([Fault(file, int(place[1]) + skipped if place else 0, "", what)]) from None
+        listed = ", ".join(quoted(column) for column in columns)
+        options = ", ".join(option for option in ("format csv", f"force_null ({listed})", csv_options) if option)
+    counted = [0]
+    try:
+        with into.copying(columns, options) as copy:
+            yield copy, lambda: counted[0]
+        counted[0] = copy.cursor.rowcount
+    except psycopg.DataError as error:
+        place = re.search(r"\bline (\d+)", error.diag.context or "")
+        said = (error.diag.message_primary or "").split(": ")[0]  # what follows may be a person's data
+        what = f"{said}; check the quotes and separators of this row"
+        raise InputError([Fault(file, int(place[1]) + skipped if place else 0, "", what)]) from None
