@@ -211,7 +211,7 @@ where
     )
 
 -- entity: returns
--- refunds of charges from before `start` have no order here and are left out
+-- refunds of charges that nothing here tells of (from before `start`, or never captured) have no order and are left out
 select
     f.f ->> 'charge' as source_order_id,
     f.f ->> 'id' as return_key,
@@ -226,6 +226,10 @@ where
     f.f ->> 'status' in ('succeeded', 'pending')
     and (
         exists (select from charges as c where c.id = f.f ->> 'charge' and cast(c.payload as jsonb) ->> 'captured' = 'true')
+        or exists (
+            select from events as e
+            where cast(e.payload as jsonb) #>> '{data,object,id}' = f.f ->> 'charge' and cast(e.payload as jsonb) #>> '{data,object,captured}' = 'true'
+        )
         or exists (
             select from postlude.orders as o
             where o.source_id = current_setting('postlude.source') and o.source_order_id = f.f ->> 'charge'

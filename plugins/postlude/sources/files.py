@@ -16,6 +16,8 @@ import itertools
 import json
 import os
 import re
+import shutil
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +28,9 @@ from typing import Any, Literal
 import psycopg
 from pydantic import Field, field_validator
 
-from postlude.errors import Fault, InputError
+from postlude.errors import Fault, InputError, Unavailable
 from postlude.settings import settings
-from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, Taken, quoted
+from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, Taken, _connections, quoted
 from postlude.yamlfile import Strict, did_you_mean, shown
 
 CONNECTED = False
@@ -39,7 +41,10 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "
 class Entity(Strict):
     """The files of one raw entity. `${NAME:-default}` in the path is taken from the environment."""
 
-    path: str = Field(min_length=1, description="glob, relative to the project folder")
+    path: str = Field(
+        min_length=1,
+        description="glob, relative to the project folder, or in an object store: s3://CONNECTION@bucket/orders/*.csv.gz",
+    )
     format: Literal["csv", "jsonl", "parquet"] | None = Field(
         None, description="by default from the ending of the name"
     )
@@ -70,15 +75,55 @@ def deliveries(source: Source, name: str) -> list[Delivery]:
     """The files that match the entity's path, by name. Raises InputError when there is none and it is not optional."""
     spec: Entity = source.entities[name]
     pattern = _expanded(source, name, spec.path)
-    base = settings().include.parent
-    parts = Path(pattern)
-    if parts.is_absolute():
-        base, parts = Path(parts.anchor), parts.relative_to(parts.anchor)
-    found = sorted(path for path in base.glob(str(parts)) if path.is_file())
+    if "://" in pattern:
+        found, where = _objects(source, name, pattern)
+    else:
+        base = settings().include.parent
+        parts = Path(pattern)
+        if parts.is_absolute():
+            base, parts = Path(parts.anchor), parts.relative_to(parts.anchor)
+        found = sorted(path for path in base.glob(str(parts)) if path.is_file())
+        where = shown(os.path.normpath(base / parts))
     if not found and not spec.optional:
-        where = f"no file matches {shown(os.path.normpath(base / parts))}; check the path, or deliver the file"
-        raise InputError([source.fault("entities", name, "path", message=where)])
+        what = f"no file matches {where}; check the path, or deliver the file"
+        raise InputError([source.fault("entities", name, "path", message=what)])
     return [Delivery(name, path.name, _checksum(path), path, path.stat().st_size) for path in found]
+
+
+def _objects(source: Source, name: str, pattern: str) -> tuple[list[Any], str]:
+    """The objects of a store that match `scheme://[CONNECTION@]bucket/folder/*.csv`, by name, and the pattern as it is shown.
+
+    The options of the store come from the connection in the path, else from the source's: its extra, and of s3 login
+    and password as key and secret.
+    """
+    from upath import UPath
+
+    scheme, _, rest = pattern.partition("://")
+    connection = ""
+    if "@" in rest.partition("/")[0]:
+        connection, _, rest = rest.partition("@")
+    known = connection or source.connection
+    options: dict[str, Any] = {}
+    if known:
+        access = _connections.access(source, known)
+        named = {"key": access.login, "secret": access.password} if scheme in ("s3", "s3a") else {}
+        options = {key: value for key, value in named.items() if value} | access.extra
+    place = f"{scheme}://{rest}"
+    fixed = re.split(r"[^/]*[*?\[]", rest, maxsplit=1)[0]
+    try:
+        root = UPath(f"{scheme}://{fixed}", **options)
+        below = rest[len(fixed) :]
+        return sorted((path for path in (root.glob(below) if below else [root]) if path.is_file()), key=str), place
+    except (ImportError, ValueError):
+        what = f"{scheme}:// needs a package that is not installed (s3fs, gcsfs, adlfs, ...), or there is no such store"
+        raise InputError([source.fault("entities", name, "path", message=what)]) from None
+    except PermissionError:
+        what = f"{place} may not be read with this connection; check its rights"
+        raise InputError([source.fault("entities", name, "path", message=what)]) from None
+    except FileNotFoundError:
+        return [], place
+    except Exception as error:  # each store has errors of its own, whose words may hold addresses and keys
+        raise Unavailable(f"{source.id}: {scheme}:// does not answer ({type(error).__name__})") from None
 
 
 def sample(source: Source, name: str, path: Path) -> Delivery:
@@ -100,7 +145,7 @@ def read_file(entity: Entity, delivery: Delivery, into: RawTable, progress: Prog
     Raises InputError, with file and line, for a missing column, a byte that does not decode, a damaged or cut-off file,
     a row with too many or too few fields.
     """
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     ending = delivery.path.with_suffix("") if delivery.path.suffix == ".gz" else delivery.path
     kind = entity.format or _SUFFIXES.get(ending.suffix.lower())
     if kind is None:
@@ -126,14 +171,39 @@ def _expanded(source: Source, name: str, path: str) -> str:
     return re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, path)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Any) -> str:
+    """SHA-256 of the content; of an object the checksum its store keeps, where it does, so that nothing is fetched to know it."""
     try:
+        if not isinstance(path, Path):
+            about = path.fs.info(path.path)
+            for key in ("ETag", "etag", "md5Hash", "content_md5"):
+                if about.get(key):
+                    return f"{key.lower()}:{about[key]}"
         with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while chunk := content.read(CHUNK):
+                digest.update(chunk)
+            return digest.hexdigest()
     except OSError as error:
         raise InputError(
-            [Fault(shown(path), 0, "", f"cannot be read ({error.strerror}); check its permissions")]
+            [Fault(_shown(path), 0, "", f"cannot be read ({error.strerror}); check its permissions")]
         ) from None
+
+
+def _shown(path: Any) -> str:
+    return shown(path) if isinstance(path, Path) else str(path)
+
+
+@contextmanager
+def _local(path: Any) -> Iterator[Path]:
+    """The file itself, or a copy of an object for as long as the block lasts: Parquet is read from its end."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(suffix=path.suffix) as copy, path.open("rb") as content:
+        shutil.copyfileobj(content, copy, CHUNK)
+        copy.flush()
+        yield Path(copy.name)
 
 
 # ---------------------------------------------------------------- text files
@@ -141,7 +211,7 @@ def _checksum(path: Path) -> str:
 
 def _texts(entity: Entity, delivery: Delivery, progress: Progress | None) -> Iterator[str]:
     """The file's text in chunks of about a megabyte, decoded strictly."""
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     decoder = codecs.getincrementaldecoder("utf-8-sig" if entity.encoding == "utf-8" else entity.encoding)()
     line = 1
     with delivery.path.open("rb") as packed:
@@ -178,7 +248,7 @@ def _texts(entity: Entity, delivery: Delivery, progress: Progress | None) -> Ite
 
 
 def _csv(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     texts = _texts(entity, delivery, progress)
     first = io.StringIO(next(texts, ""), newline="")
     records = csv.reader(first, delimiter=entity.delimiter)
@@ -208,7 +278,7 @@ def _first_records(texts: Iterable[str], limit: int) -> Iterator[str]:
 
 
 def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     into.prepare(entity.columns, first_line=1)
     seen: set[str] = set()
     with _copying(into, file, entity.columns, 0, None) as (copy, rows):
@@ -251,12 +321,12 @@ def _as_text(value: Any) -> str | None:
 def _parquet(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
     import duckdb
 
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     config: dict[str, Any] = {"autoinstall_known_extensions": "false", "threads": "1", "memory_limit": "1GB"}
-    with duckdb.connect(config=config) as engine:
+    with duckdb.connect(config=config) as engine, _local(delivery.path) as path:
         try:
             engine.execute("set TimeZone = 'UTC'")  # instants are written with +00
-            content = engine.read_parquet(str(delivery.path))
+            content = engine.read_parquet(str(path))
             columns = list(content.columns)
             total = content.count("*").fetchall()[0][0]
         except duckdb.Error:

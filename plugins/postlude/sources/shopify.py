@@ -49,7 +49,8 @@ def _items(source: Source, entity: Entity, delivery: Delivery) -> Iterator[Any]:
                 raise api.mend(f"gives no list of {entity.resource}; check the version of the API")
             yield from page[entity.resource]
             url, params = _next(headers), {}  # the address of the next page holds everything
-            _pace(headers)
+            if url:
+                _pace(headers)
 
 
 def _next(headers: httpx.Headers) -> str | None:

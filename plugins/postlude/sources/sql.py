@@ -123,11 +123,12 @@ def _rows(
 ) -> Iterator[tuple[list[str], Iterator[Row[Any]]]]:
     """Names of the columns, and the rows as they stream in."""
     engine = create_engine(_url(source), hide_parameters=True)
-    inner = f"({entity.query}\n)" if entity.query else entity.table
+    quote = engine.dialect.identifier_preparer.quote  # only where a name needs it
+    inner = f"({entity.query}\n)" if entity.query else ".".join(quote(part) for part in str(entity.table).split("."))
     statement, bound = f"select * from {inner} q", {}  # noqa: S608 - what the data engineer wrote, run with the rights of the connection
     if entity.cursor and delivery.since:
         bound = {"since": _cursors.before(_cursors.read(delivery.since), entity.look_back)}
-        statement += f" where q.{entity.cursor} >= :since"
+        statement += f" where q.{quote(entity.cursor)} >= :since"
     try:
         with engine.connect() as conn, _reading(conn) as reading:
             result = reading.execute(text(re.sub(r"(?<!:):(?=\w)(?!since\b)", r"\:", statement)), bound)
