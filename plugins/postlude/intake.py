@@ -10,8 +10,9 @@ all when too large a share was refused. Running either again changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import psycopg
@@ -22,7 +23,7 @@ from postlude import db
 from postlude.canonical import BOOKKEEPING, COLUMNS, DEFAULTS, ENTITIES, UNIQUE, checks, reading
 from postlude.errors import Fault, GateClosed, InputError
 from postlude.settings import settings
-from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Section, Source, mapping, quoted, reader
+from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Section, Source, Taken, mapping, quoted, reader
 from postlude.yamlfile import did_you_mean
 
 
@@ -55,20 +56,26 @@ def holder(conn: Connection, source: Source) -> str | None:
 
 
 def extract(
-    conn: Connection, source: Source, now: datetime, run_id: str, progress: Progress | None = None
-) -> dict[str, int]:
+    conn: Connection, source: Source, now: datetime, run_id: str, progress: Progress | None = None,
+    *, only: Sequence[Delivery] | None = None, limit: int | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Read what is new into staging tables and mark what is wrong with each row.
 
+    only: read these deliveries, new or not, instead of what lies ready. limit: at most so many rows of each delivery.
     Returns files, rows_read (raw rows), rows_staged, rows_quarantined and the staged rows of each entity. Staging is
-    made anew each time. Raises InputError for a file or a mapping that a person must mend; then nothing has changed.
+    made anew each time. Raises InputError for a file or a mapping that a person must mend, Unavailable when a shop does
+    not answer; then nothing has changed.
     """
     file, sections = mapping(source)
     _check_sections(file, sections)
     with conn.begin_nested():
         _lock(conn, source)
         _register(conn, source)
-        conn.execute(text("select set_config('postlude.zone', :zone, true)"), {"zone": source.time_zone})
-        read = _read(conn, source, progress)
+        conn.execute(
+            text("select set_config('postlude.zone', :zone, true), set_config('postlude.source', :id, true)"),
+            {"zone": source.time_zone, "id": source.id},
+        )
+        read = _read(conn, source, now, progress, only, limit)
         for entity in ENTITIES:
             _make_staging(conn, source, entity)
         _make_files(conn, source, read)
@@ -83,7 +90,7 @@ def extract(
         refused = sum(_quarantine(conn, source, entity, now, run_id) for entity in ENTITIES if counts[entity])
     return {
         "files": len(read),
-        "rows_read": sum(rows for _, rows in read),
+        "rows_read": sum(taken.rows for _, taken in read),
         "rows_staged": sum(counts.values()),
         "rows_quarantined": refused,
         **counts,
@@ -111,8 +118,30 @@ def _register(conn: Connection, source: Source) -> None:
     )  # fmt: skip
 
 
-def _read(conn: Connection, source: Source, progress: Progress | None) -> list[tuple[Delivery, int]]:
-    """Copy the new deliveries of every raw entity into its raw table; the deliveries with their rows."""
+def _read(
+    conn: Connection, source: Source, now: datetime, progress: Progress | None, only: Sequence[Delivery] | None,
+    limit: int | None,
+) -> list[tuple[Delivery, Taken]]:  # fmt: skip
+    """Copy the new deliveries of every raw entity into its raw table; those that brought anything, with what they brought."""
+    kind = reader(source.kind)
+    new = _new_deliveries(conn, source) if only is None else list(only)
+    places = text("select entity, cursor from source_cursors where source_id = :id")
+    begin = {entity: cursor for entity, cursor in conn.execute(places, {"id": source.id})}
+    read: list[tuple[Delivery, Taken]] = []
+    for delivery in new:
+        asked = replace(delivery, since=begin.get(delivery.entity), until=now)
+        taken = kind.read(source, asked, RawTable(conn, delivery.entity, len(read) + 1, limit), progress)
+        if taken.rows or delivery.checksum:  # a pull that found nothing is no delivery
+            read.append((replace(asked, checksum=delivery.checksum or taken.checksum), taken))
+    for name, spec in source.entities.items():
+        if new:  # a raw entity without a new file is an empty table, so that the mapping finds it
+            RawTable(conn, name, 0).prepare(spec.columns, 1)
+            _run(conn, f"analyze pg_temp.{quoted(name)}")
+    return read
+
+
+def _new_deliveries(conn: Connection, source: Source) -> list[Delivery]:
+    """What lies ready and was not loaded yet; pulls always are new."""
     kind = reader(source.kind)
     known = {
         (entity, checksum)
@@ -123,17 +152,7 @@ def _read(conn: Connection, source: Source, progress: Progress | None) -> list[t
     there = [delivery for name in source.entities for delivery in kind.deliveries(source, name)]
     once = list({(delivery.entity, delivery.checksum): delivery for delivery in reversed(there)}.values())[::-1]
     new = [delivery for delivery in once if (delivery.entity, delivery.checksum) not in known]
-    if new and source.snapshot:
-        new = once
-    read = []
-    for number, delivery in enumerate(new, 1):
-        into = RawTable(conn, delivery.entity, number)
-        read.append((delivery, kind.read(source.entities[delivery.entity], delivery, into, progress)))
-    for name, spec in source.entities.items():
-        if new:  # a raw entity without a new file is an empty table, so that the mapping finds it
-            RawTable(conn, name, 0).prepare(spec.columns, 1)
-            _run(conn, f"analyze pg_temp.{quoted(name)}")
-    return read
+    return once if new and source.snapshot else new
 
 
 def _make_staging(conn: Connection, source: Source, entity: str) -> None:
@@ -148,20 +167,25 @@ def _make_staging(conn: Connection, source: Source, entity: str) -> None:
     _run(conn, f"comment on table postlude.{table} is 'Rows of one delivery between extract and load.'")
 
 
-def _make_files(conn: Connection, source: Source, read: list[tuple[Delivery, int]]) -> None:
+def _make_files(conn: Connection, source: Source, read: list[tuple[Delivery, Taken]]) -> None:
     table = f"postlude.{staging(source, 'files')}"
     _run(conn, f"drop table if exists {table}")
-    _run(conn, f"create unlogged table {table} (number int, entity text, name text, checksum text, rows_read bigint)")
+    _run(
+        conn,
+        f"create unlogged table {table} "
+        "(number int, entity text, name text, checksum text, rows_read bigint, cursor text)",
+    )
     _run(conn, f"comment on table {table} is 'Files of one delivery between extract and load.'")
-    for number, (delivery, rows) in enumerate(read, 1):
+    for number, (delivery, taken) in enumerate(read, 1):
         conn.execute(
-            text(f"insert into {table} values (:number, :entity, :name, :checksum, :rows)"),
+            text(f"insert into {table} values (:number, :entity, :name, :checksum, :rows, :cursor)"),
             {
                 "number": number,
                 "entity": delivery.entity,
                 "name": delivery.name,
                 "checksum": delivery.checksum,
-                "rows": rows,
+                "rows": taken.rows,
+                "cursor": taken.cursor,
             },
         )
 
@@ -440,6 +464,7 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict
     db.run(conn, "16_count_orders", monetary=source.monetary, **by)
     counts["released"] = db.run(conn, "17_release_quarantine", **at).rowcount
     db.run(conn, "18_record_loads", run=run_id, **at)
+    db.run(conn, "18_move_cursors", run=run_id, **at)
     db.run(conn, "18_move_watermark", **at)
     db.run(conn, "18_count_feed_days", **at)
     db.run(conn, "18_mark_feed", **by)
