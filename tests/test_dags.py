@@ -465,9 +465,9 @@ def test_the_dags_bring_a_shop_in_as_of_an_instant_and_plan_its_messages(tmp_pat
         runs = conn.execute(text("select stage, run_id, as_of, origin, outcome from runs order by started_at")).all()
         assert conn.scalar(text("select count(*) from customer_features")) > 900
         assert conn.scalar(text("select count(*) from messages")) > 0
-    assert [run.stage for run in runs] == [
-        "extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release",
-    ]  # fmt: skip
+    stages = [run.stage for run in runs]
+    stages.remove("check_feeds")  # stands beside the others
+    assert stages == ["extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release"]
     assert {(run.as_of.isoformat(), run.origin, run.outcome) for run in runs} == {(as_of, "manual", "done")}
     for dag_id, (run_id, _, _) in answers.items():
         assert any(run.run_id.startswith(f"{dag_id}/{run_id}/") for run in runs)

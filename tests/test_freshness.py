@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from typer.testing import CliRunner
 
 from cornershop import Shop
-from postlude import db, freshness, pipeline
+from postlude import cli, cli_feeds, db, freshness, pipeline
 from postlude.errors import GateClosed
 from postlude.freshness import Feed
 from world import World, at, campaign, days
@@ -341,3 +342,19 @@ def test_the_feeds_of_a_campaign_follow_from_its_rules_unless_it_names_more(
     assert told.feeds == feeds
     assert told.definition()["feeds"] == list(feeds)
     assert told.rests_on_absence == bool(feeds)
+
+
+def test_the_command_shows_every_feed_with_its_verdict(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "default_engine", lambda: engine)
+    monkeypatch.setattr(cli, "_ready", lambda: None)
+    life = Nights(engine, "north", "south")
+    life.arrive("south", MONDAY + NIGHT, [MONDAY - days(1)])
+    asked = ["--as-of", "2026-06-01T10:00:00+00:00"]
+    run = CliRunner().invoke
+    told = json.loads(run(cli_feeds.app, [*asked, "--json"]).stdout)["feeds"]
+    assert [(feed["source_id"], feed["entity"], feed["fresh"], feed["reason"]) for feed in told] == [
+        ("north", "orders", False, "late"), ("south", "orders", True, None),
+    ]  # fmt: skip
+    assert (told[1]["found"], told[1]["usual"]) == (25, 25)
+    page = run(cli_feeds.app, asked).stdout
+    assert "north/orders" in page and "late" in page and "fresh" in page

@@ -29,20 +29,16 @@ def feeds(as_of: AsOf = "", as_json: AsJson = False) -> None:
         cli.show({"as_of": now, "feeds": [asdict(feed) | {"fresh": feed.reason is None} for feed in found]}, True)
         return
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", title=f"Feeds as of {now:%Y-%m-%d %H:%M} UTC")
-    for column in ("feed", "newest (UTC)", "hours ago", "at most", "day", "rows", "usual", "verdict"):
-        table.add_column(column)
+    for column in ("feed", "newest (UTC)", "hours ago", "rows of the day", "verdict"):
+        table.add_column(column, no_wrap=column in ("feed", "verdict"))
     for feed in found:
-        lag, limit = (
-            f"{span.total_seconds() / 3600:,.0f}" if span is not None else "-" for span in (feed.lag, feed.lag_limit)
-        )
+        lag, limit = (f"{s.total_seconds() / 3600:,.0f}" if s is not None else "-" for s in (feed.lag, feed.lag_limit))
+        usual = "no history yet" if feed.usual is None else f"usual {feed.usual:,.0f}"
         table.add_row(
             feed.name,
             f"{feed.newest:%Y-%m-%d %H:%M}" if feed.newest else "never",
-            lag,
-            limit,
-            str(feed.day or "-"),
-            "-" if feed.found is None else f"{feed.found:,}",
-            "no history yet" if feed.usual is None else f"{feed.usual:,.0f}",
+            f"{lag}, at most {limit}",
+            usual if feed.found is None else f"{feed.found:,} on {feed.day:%d %b}, {usual}",
             (feed.reason or "fresh") + ("" if feed.scheduled else " (not scheduled)"),
             style="red" if feed.reason and feed.scheduled else None,
         )

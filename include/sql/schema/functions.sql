@@ -735,13 +735,15 @@ with shops as (
 feeds as (
     select s.*, 'orders' as entity, s.complete_until as newest, s.loaded_at as at from shops as s
     union all
-    select s.*, d.entity, d.newest, d.at
+    select s.*, e.entity, d.newest, d.at
     from shops as s
+    cross join (values ('reviews'), ('returns')) as e (entity)
     cross join lateral (
-        select f.entity, max(f.newest) as newest, max(f.counted_at) as at
+        select f.newest, f.counted_at as at
         from postlude.feed_days as f
-        where f.source_id = s.source_id and f.entity <> 'orders'
-        group by f.entity
+        where f.source_id = s.source_id and f.entity = e.entity
+        order by f.day desc
+        limit 1
     ) as d
 ),
 -- the newest day that ought to be whole: over when it was loaded, and not after the newest row. History is what lies
@@ -755,6 +757,13 @@ judged as (
         ) as last_day,
         (select min(d.day) from postlude.feed_days as d where d.source_id = f.source_id and d.entity = f.entity) as first_day
     from feeds as f
+),
+-- five weeks are all that is read, however long the history
+recent as materialized (
+    select d.source_id, d.entity, d.day, d.rows
+    from judged as j
+    inner join postlude.feed_days as d
+        on d.source_id = j.source_id and d.entity = j.entity and d.day between j.last_day - 34 and j.last_day
 ),
 -- a week of days, each with the same weekday of the four weeks before it
 week as (
@@ -770,7 +779,7 @@ week as (
     cross join generate_series(0, 6) as k
     cross join generate_series(1, 4) as w
     cross join lateral (select j.last_day - k - 7 * w as day) as p
-    left join postlude.feed_days as d on d.source_id = j.source_id and d.entity = j.entity and d.day = p.day
+    left join recent as d on d.source_id = j.source_id and d.entity = j.entity and d.day = p.day
     group by j.source_id, j.entity, k, j.last_day
 ),
 -- weekdays on which this shop never has any; more than three of them are no pattern but a small shop
@@ -821,7 +830,7 @@ measured as (
     left join lateral (
         select x.day, x.usual, coalesce(d.rows, 0) as found
         from week as x
-        left join postlude.feed_days as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
+        left join recent as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
         where
             x.source_id = j.source_id and x.entity = j.entity and x.back <= 2 and x.samples >= 3 and x.usual >= least_
             and coalesce(d.rows, 0) < share * x.usual
@@ -831,7 +840,7 @@ measured as (
     left join lateral (
         select coalesce(d.rows, 0) as found, case when x.samples >= 3 then x.usual end as usual
         from week as x
-        left join postlude.feed_days as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
+        left join recent as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
         where x.source_id = j.source_id and x.entity = j.entity and x.back = 0
     ) as t on true
 ),
