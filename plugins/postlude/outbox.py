@@ -24,7 +24,7 @@ from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
-from postlude.message import Address, Message, Outcome, to_bytes
+from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
@@ -200,8 +200,11 @@ class Outbox:
 
     def _hand_over(self, send: Send, claim: Row[Any], letter: Row[Any]) -> Outcome | None:
         try:
-            message, coupon = write(letter, self.clock())
-            raw = to_bytes(message)
+            if letter.kept_letter:
+                message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
+            else:
+                message, coupon = write(letter, self.clock())
+                raw = to_bytes(message)
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
@@ -219,6 +222,12 @@ class Outbox:
             if stop := self._stop_of(letter, switch.stops_in_file(self.stop_file)):
                 stopped.append(str(stop))
                 raise LostClaim("stopped by file")
+            if letter.kind == "transactional" and not letter.kept_letter:
+                with db.transaction(self.engine) as conn:
+                    db.run(
+                        conn, "44_keep_letter", message_id=claim.message_id, now=self.clock(), raw=raw,
+                        letter=db.dumps(frozen(message)),
+                    )  # fmt: skip
             with db.transaction(self.engine) as conn:
                 kept = db.run(
                     conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
@@ -298,6 +307,14 @@ def recover(engine: Engine, now: datetime) -> dict[str, int]:
     """Take back the claims of workers that are gone: released when nothing was handed over, else unknown."""
     with db.transaction(engine) as conn:
         return dict(db.run(conn, "46_recover", now=now, lease=settings().lease).mappings().one())
+
+
+def send_again(engine: Engine, now: datetime) -> dict[str, int]:
+    """Transactional messages that are unknown for ten minutes without evidence are due again, at most twice."""
+    with db.transaction(engine) as conn:
+        counts = dict(db.run(conn, "46_send_again", now=now).mappings().one())
+        db.run(conn, "46_forget_letters")
+    return counts
 
 
 # ---------------------------------------------------------------- from a row to a message

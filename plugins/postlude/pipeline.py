@@ -445,8 +445,8 @@ def _sound_campaigns() -> list[Campaign]:
 
 
 def recover(now: datetime, run_id: str) -> Counts:
-    """Take back the claims of workers that are gone."""
-    return outbox.recover(db.default_engine(), now)
+    """Take back the claims of workers that are gone; transactional messages whose answer was lost are due again."""
+    return outbox.recover(db.default_engine(), now) | outbox.send_again(db.default_engine(), now)
 
 
 def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
