@@ -42,13 +42,19 @@ with due as (
         w.opens,
         w.closes,
         w.weekdays,
+        -- what waited for the end of a pause is spread like what waited for a window
+        case
+            when m.kind = 'marketing' and m.send_at < w.resumed then
+                w.resumed + cast(:spread as interval)
+                * (('x' || substr(md5(m.message_id::text || extract(epoch from w.resumed)), 1, 6))::bit(24)::int / 16777216.0)
+        end as after_pause,
         coalesce((v.definition ->> 'rests_on_absence')::boolean, true)
         and r.source_id = any(cast(:stale_sources as text [])) as stale
     from turns as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join recipients as r on m.customer_id = r.customer_id
-    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [])
+    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [], resumed timestamptz)
         on m.campaign_id = w.campaign_id
     left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
@@ -80,13 +86,14 @@ judged as (
             when f.stop is not null then f.stop
             when f.stale then 'feed_stale'
             when f.opening is null or f.opening > :now then 'outside_window'
+            when f.after_pause > :now then 'paused'
             else f.unfit
         end as reason,
         case
             when f.expires_at <= :now then 'expired'
             when f.exited_at is not null or f.fact is not null then 'cancelled'
             when f.unreachable is not null or f.stop is not null then 'skipped'
-            when f.unfit is not null and not f.stale and f.opening <= :now then 'skipped'
+            when f.unfit is not null and not f.stale and f.opening <= :now and coalesce(f.after_pause <= :now, true) then 'skipped'
             else 'scheduled'
         end as refused_to
     from facts as f
@@ -144,6 +151,7 @@ verdicts as (
         j.weekdays,
         j.blackouts,
         j.opening,
+        j.after_pause,
         coalesce(
             j.reason, o.reason, case when not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
         ) as reason,
@@ -171,6 +179,7 @@ decided as (
         v.state,
         case
             when v.state <> 'scheduled' then null
+            when v.reason = 'paused' then v.after_pause
             when v.reason = 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
             else coalesce(
                 spread_opening(
