@@ -518,7 +518,9 @@ def validate() -> list[Fault]:
 
     include = settings().include
     collect_faults(audience.load_segments, include / "segments")
-    collect_faults(calendar)
+    if days := collect_faults(calendar):
+        names = [Path(file).stem for file in campaign_files()]
+        faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     pools = collect_faults(coupons.load_pools)
     for path in sorted((include / "sources").glob("[!.]*.yml")):
         collect_faults(load_source, path)

@@ -161,30 +161,30 @@ language sql stable parallel safe as $$
 $$;
 comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
 
-create or replace function paused_until(customer bigint, now_ timestamptz) returns timestamptz
+create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    select max(p.until) from pauses as p
+    select max(p.until) from breaks as p
     where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
 $$;
-comment on function paused_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no pause.';
+comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
 
 create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
 language sql stable parallel safe as $$
     select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
-        or exists (select from pauses as p where p.customer_id = customer and p.since >= said_no_since.since)
+        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
 $$;
-comment on function said_no_since is 'Has this person withdrawn anything, or asked for a pause, since then? Cheap: asked for every message.';
+comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
 
 create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
-    select paused_until(m.customer_id, now_) is null
+    select break_until(m.customer_id, now_) is null
         and consented(m.customer_id, m.channel, coalesce(v.definition ->> 'topic', 'marketing'), now_)
     from messages as m
     join enrolments as e on m.enrolment_id = e.enrolment_id
     join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     where m.message_id = message
 $$;
-comment on function still_wanted is 'Does the person still agree to the topic of this marketing message, with no pause running?';
+comment on function still_wanted is 'Does the person still agree to the topic of this marketing message, with no break running?';
 
 create or replace function in_holdout(campaign text, customer bigint, share numeric, salt text) returns boolean
 language sql immutable parallel safe as $$
