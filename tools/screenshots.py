@@ -47,7 +47,7 @@ def main() -> int:
         if wanted("stop"):
             stop(page, airflow)
         if wanted("why") and mails["messages"]:
-            why(page, airflow, mails["messages"][0]["to"])
+            why(page, airflow, mails["messages"][0]["to"][0])
         take(page, f"{airflow}/dags?limit=50", "dags", wait=4000)
         if wanted("run"):
             newest_run(page, airflow, password)
