@@ -20,8 +20,9 @@ starts `segment`.
   loaded.
 
 **Running it again is safe.** A file or row delivered twice counts once. A backfill loads history; what it starts
-downstream knows that it is a backfill and sends nothing. A run without a partition key (UI, API) takes the UTC date
-of its instant.
+downstream knows that it is a backfill and sends nothing. Runs that overlap (a backfill starts several) do not take each
+other's rows: whichever read a source last checks and loads all of it, and the `load` of the others waits for that
+(`taken_over`). A run without a partition key (UI, API) takes the UTC date of its instant.
 """
 
 from airflow.sdk import CronPartitionTimetable, Param, dag, task_group

@@ -124,15 +124,35 @@ def extract(source: str, now: datetime, run_id: str, origin: str, progress: Prog
 def load(source: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Merge what was staged; refused rows go to the quarantine. Raises GateClosed when too many are refused.
 
-    Only what this run staged, and has checked: a run that overlaps with it stages all of it anew, and loads that itself.
+    Only what this run staged, and has checked: a run that overlaps with it stages all of it anew, and loads that itself. Raises
+    Unavailable until it has, since what follows must not see half a day.
     """
     spec = load_source(Path(source))
     with _recorded("load", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
-        if intake.holder(conn, spec) not in (run_id, None):
+        if intake.holder(conn, spec) not in (run_id, None) and _loaded_by_another(conn, spec.id, run_id):
             counts.update(TAKEN_OVER)
             return counts
         counts.update(intake.load(conn, spec, _arrival(now), run_id))
     return counts
+
+
+def _loaded_by_another(conn: Connection, source: str, run_id: str) -> bool:
+    """Whether another run has loaded what it staged after this one, and so all of this one's. Raises Unavailable: not yet."""
+    staged = conn.execute(
+        text("select finished_at from runs where run_id = :id"), {"id": f"{run_id}/extract/{source}"}
+    ).scalar()
+    if staged is None:
+        return False
+    loaded = conn.scalar(
+        text("""select exists (select from runs where stage = 'load' and subject = :source and outcome = 'done'
+                               and finished_at > :staged and counts ->> 'taken_over' is null)"""),
+        {"source": source, "staged": staged},
+    )
+    if not loaded:
+        raise Unavailable(
+            f"{source}: a run that overlaps with this one has read its delivery, and has not loaded it yet"
+        )
+    return True
 
 
 def _arrival(now: datetime) -> datetime:
