@@ -91,12 +91,22 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
+create or replace function suppression_of_person(customer bigint, kind_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
+    select s.reason from customers as c join suppressions as s on s.address = c.address
+    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    order by s.since limit 1
+$$;
+comment on function suppression_of_person is 'Why not to write to this person, under all addresses that belong to them; null: nothing against it.';
+
 create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     select case
         when c.marketplace then 'marketplace'
         when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
-        when suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
+        when suppression_of_person(customer, kind_, now_) is not null then suppression_of_person(customer, kind_, now_)
         when kind_ = 'marketing' and not consented(customer, channel_, topic_, now_) then 'no_consent'
     end
     from customers as c where c.customer_id = customer
