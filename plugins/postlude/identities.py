@@ -247,12 +247,17 @@ def _apart(conn: Connection, one: int, other: int) -> bool:
 
 
 def _end_doubled(conn: Connection, pair: dict[str, int], now: datetime) -> None:
-    """Both are in the same campaign that is not about an order: the passage of the record merged ends."""
+    """Both are in the same campaign that is not about an order: the passage that knew of fewer orders ends.
+
+    Its `watch_from` is the earlier one: after it lies an order of the same person, which would end it as "ordered".
+    """
     ended = conn.scalars(
         text("""update enrolments as e set exited_at = :now, exit_reason = 'stopped'
-                where e.customer_id = :merged and e.exited_at is null and e.order_id is null and exists (
+                where e.customer_id in (:kept, :merged) and e.exited_at is null and e.order_id is null and exists (
                     select from enrolments as k
-                    where k.campaign_id = e.campaign_id and k.customer_id = :kept and k.exited_at is null)
+                    where k.campaign_id = e.campaign_id and k.customer_id in (:kept, :merged)
+                        and k.customer_id <> e.customer_id and k.exited_at is null
+                        and (k.watch_from, k.customer_id = :kept) > (e.watch_from, e.customer_id = :kept))
                 returning e.enrolment_id"""),
         pair | {"now": now},
     ).all()
