@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     changed_share: float = Field(0.2, description="share of known customers whose address may change in one delivery")
     unusable_share: float = Field(0.2, description="share of e-mail addresses that may be none")
     garbled_share: float = Field(0.02, description="share of people with unreadable letters above which a load stops")
-    negative_share: float = Field(0.02, description="share of orders that may come to less than nothing")
+    negative_share: float = Field(0.05, description="share of orders that may come to less than nothing")
     lineless_share: float = Field(0.5, description="share of new orders that may lack their lines when lines came")
     twice_share: float = Field(0.2, description="share of lines that may be in a file twice")
     price_factor: float = Field(
