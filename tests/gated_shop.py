@@ -19,10 +19,10 @@ HASH = "a" * 64
 STAGING = {
     "orders": "source_order_id text, source_customer_id text, currency text, status text, placed_at timestamptz, "
     "cancelled_at timestamptz, problems text[]",
-    "order_lines": "source_order_id text, line_no text, sku text, description text, quantity numeric, unit_price "
+    "order_lines": "source_order_id text, line_key text, sku text, description text, quantity numeric, unit_price "
     "numeric, "
-    "placed_at timestamptz, problems text[]",
-    "customers": "source_customer_id text, email text, problems text[]",
+    "placed_at timestamptz, problems text[], _file int",
+    "customers": "source_customer_id text, email text, first_name text, problems text[]",
 }
 
 

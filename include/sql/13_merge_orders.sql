@@ -6,7 +6,7 @@
 -- re-run  safe: an older or equal version changes nothing
 insert into orders as o (
     source_id, source_order_id, customer_id, currency, status, placed_at, paid_at, cancelled_at, promised_on, paid_amount,
-    marketplace, gift, updated_at, known_at
+    marketplace, gift, updated_at, known_at, source_customer_id
 )
 select
     :source,
@@ -22,7 +22,8 @@ select
     s.marketplace,
     coalesce(s.gift, false),
     s.updated_at,
-    :now
+    :now,
+    s.source_customer_id
 from chosen_orders as c
 inner join staging_orders as s on s._row = c.chosen_row
 left join customer_identities as i on i.source_id = :source and i.source_customer_id = s.source_customer_id
@@ -31,6 +32,7 @@ order by c.placed_at, s.source_order_id collate "C"
 on conflict (source_id, source_order_id) do update set
     -- an order that had its customer keeps it: a part of it without the customer's name does not make it nobody's
     customer_id = coalesce(excluded.customer_id, o.customer_id),
+    source_customer_id = coalesce(excluded.source_customer_id, o.source_customer_id),
     currency = excluded.currency,
     status = excluded.status,
     placed_at = excluded.placed_at,

@@ -23,7 +23,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from postlude import __version__, cli_approve, cli_coupons, cli_feeds, cli_source, cli_switch, db
+from postlude import (
+    __version__,
+    cli_approve,
+    cli_coupons,
+    cli_feeds,
+    cli_identities,
+    cli_quarantine,
+    cli_source,
+    cli_switch,
+    db,
+)
 from postlude.errors import GateClosed, InputError, PostludeError, Unavailable
 from postlude.settings import settings
 
@@ -40,6 +50,8 @@ app.add_typer(cli_feeds.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_source.app, name="source")
+app.add_typer(cli_quarantine.app, name="quarantine")
+app.add_typer(cli_identities.app, name="identities")
 console = Console()
 err = Console(stderr=True)
 

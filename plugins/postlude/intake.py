@@ -111,6 +111,7 @@ def _register(conn: Connection, source: Source) -> None:
         "fresh_within_seconds": int(source.fresh_within.total_seconds()),
         "mapping": source.mapping,
         "scheduled": source.scheduled,
+        "quiet_days": sorted(source.quiet_days),
     }
     db.run(
         conn, "11_register_source", source=source.id, shop=source.shop, kind=source.kind, currency=source.currency,
@@ -172,14 +173,18 @@ def _make_files(conn: Connection, source: Source, read: list[tuple[Delivery, Tak
     _run(conn, f"drop table if exists {table}")
     _run(
         conn,
-        f"create unlogged table {table} "
-        "(number int, entity text, name text, checksum text, rows_read bigint, cursor text)",
+        f"create unlogged table {table} (number int, entity text, name text, checksum text, rows_read bigint, cursor text, "
+        "columns text[] not null)",
     )
     _run(conn, f"comment on table {table} is 'Files of one delivery between extract and load.'")
     for number, (delivery, taken) in enumerate(read, 1):
         conn.execute(
-            text(f"insert into {table} values (:number, :entity, :name, :checksum, :rows, :cursor)"),
+            text(f"""insert into {table} select :number, :entity, :name, :checksum, :rows, :cursor, array(
+                select cast(attname as text) from pg_attribute
+                where attrelid = to_regclass(:raw) and attnum > 0 and not attisdropped and attname <> all(:own))"""),
             {
+                "raw": f"pg_temp.{quoted(delivery.entity)}",
+                "own": list(ROW_COLUMNS),
                 "number": number,
                 "entity": delivery.entity,
                 "name": delivery.name,
@@ -256,7 +261,9 @@ def _stage(conn: Connection, source: Source, file: str, section: Section, now: d
             case when cardinality(p.problems) > 0 then to_jsonb(t.delivered) end
         from (select {typed}, m as delivered from pg_temp.{view} as m offset 0) as t
         cross join lateral (select array_remove(array[{", ".join(problems)}], null) as problems offset 0) as p"""
-    parameters = {"now": now, "zone": source.time_zone, "currency": source.currency}
+    parameters = {
+        "now": now, "zone": source.time_zone, "currency": source.currency, "statuses": sorted(source.statuses or ()) or None,
+    }  # fmt: skip
     with _blaming(file, section):
         conn.execute(text(statement), parameters)
     conn.execute(text(f"drop view pg_temp.{view}"))
@@ -299,6 +306,7 @@ def _cross_check(conn: Connection, source: Source) -> None:
     """Mark rows that contradict each other, and rows that point to nothing."""
     for entity, key in UNIQUE.items():
         _mark_contradictions(conn, source, entity, key)
+    _mark_reused(conn, source)
     zones = f"update postlude.{staging(source, 'customers')} set time_zone = null"
     _run(conn, f"{zones} where time_zone is not null and time_zone not in (select zone from postlude.time_zones)")
     customers = (
@@ -337,6 +345,25 @@ def _mark_contradictions(conn: Connection, source: Source, entity: str, key: tup
         )
         update {table} as s set problems = problems || array['{named}: two different rows in one delivery']
         from differing as d where s.{key[0]} = d.{key[0]} and {same} and cardinality(s.problems) = 0""",
+    )
+
+
+def _mark_reused(conn: Connection, source: Source) -> None:
+    """A known number on an order of somebody else and of another day is a new order under an old number."""
+    _run(
+        conn,
+        f"""
+        update postlude.{staging(source, "orders")} as s
+        set problems = problems || array['source_order_id: names another order already']
+        from postlude.orders as o
+        where o.source_id = '{source.id}' and o.source_order_id = s.source_order_id and cardinality(s.problems) = 0
+            and abs(extract(epoch from s.placed_at - o.placed_at)) > 86400
+            and o.customer_id is not null and s.source_customer_id is not null
+            and not exists (
+                select from postlude.customer_identities as i
+                where i.source_id = o.source_id and i.source_customer_id = s.source_customer_id
+                    and i.customer_id = o.customer_id
+            )""",
     )
 
 
@@ -446,7 +473,7 @@ def _reasons(conn: Connection, source: Source, entity: str) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in found)
 
 
-def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict[str, int]:
+def _merge(conn: Connection, source: Source, now: datetime, run_id: str, replay: bool = False) -> dict[str, int]:
     by, at = {"source": source.id}, {"source": source.id, "now": now}
     counts = {"customers": db.run(conn, "11_update_customers", **by).rowcount}
     counts["customers"] += db.run(conn, "12_add_customers", **at).rowcount
@@ -463,9 +490,11 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict
         counts[entity] = db.run(conn, f"15_merge_{entity}", **by).rowcount
     db.run(conn, "16_count_orders", monetary=source.monetary, **by)
     counts["released"] = db.run(conn, "17_release_quarantine", **at).rowcount
-    db.run(conn, "18_record_loads", run=run_id, **at)
-    db.run(conn, "18_move_cursors", run=run_id, **at)
-    db.run(conn, "18_move_watermark", **at)
+    if not replay:  # a few rows of old deliveries say nothing about how far the source is complete
+        db.run(conn, "18_record_loads", run=run_id, **at)
+        db.run(conn, "18_record_columns", run=run_id, **at)
+        db.run(conn, "18_move_cursors", run=run_id, **at)
+        db.run(conn, "18_move_watermark", **at)
     db.run(conn, "18_count_feed_days", **at)
     db.run(conn, "18_mark_feed", **by)
     _run(conn, "drop table pg_temp.chosen_orders, pg_temp.keyed_lines")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,9 +24,11 @@ from postlude import (
     db,
     enrolment,
     freshness,
+    identities,
     intake,
     outbox,
     quality,
+    quarantine,
     report,
     tokens,
     volume,
@@ -133,6 +135,22 @@ def load(source: str, now: datetime, run_id: str, origin: str) -> Counts:
             counts.update(TAKEN_OVER)
             return counts
         counts.update(intake.load(conn, spec, _arrival(now), run_id))
+        counts["same_person"] = identities.apply(conn, identities.load_rules(), now)["merged"]
+        counts["released"] += quarantine.adopt(conn, spec, _arrival(now), run_id).get("released", 0)
+    return counts
+
+
+def replay(
+    source: str, ids: Sequence[int], now: datetime, run_id: str, origin: str,
+    *, corrections: Mapping[str, str] | None = None, through_mapping: bool = False, progress: Progress | None = None,
+) -> Counts:  # fmt: skip
+    """Try rows of the quarantine again (see `quarantine`). source: a source file, or the name of one in include/sources."""
+    spec = load_source(Path(source) if Path(source).is_file() else Path(list_sources(source)[0]))
+    with _recorded("replay", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
+        if through_mapping:
+            counts.update(quarantine.reread(conn, spec, ids, now, run_id, progress))
+        else:
+            counts.update(quarantine.replay(conn, spec, ids, now, run_id, corrections=corrections, progress=progress))
     return counts
 
 

@@ -94,6 +94,16 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
+create or replace function suppression_of_person(customer bigint, kind_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
+    select s.reason from customers as c join suppressions as s on s.address = c.address
+    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    order by s.since limit 1
+$$;
+comment on function suppression_of_person is 'Why not to write to this person, under all addresses that belong to them; null: nothing against it.';
+
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
     -- written into the statement that calls it: no call per customer
@@ -104,6 +114,12 @@ language sql stable parallel safe as $$
             (
                 select s.reason from postlude.suppressions as s
                 where s.address = c.address and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                order by s.since limit 1
+            ),
+            (
+                select s.reason from postlude.customers as x join postlude.suppressions as s on s.address = x.address
+                where x.merged_into = c.customer_id and s.reason <> 'hard_bounce'
+                  and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
                 order by s.since limit 1
             ),
             case

@@ -34,7 +34,7 @@ language sql stable as $$
     select
         regexp_replace(c.address, '^(.).*@(.).*(\.[^.]+)$', '\1…@\2…\3'),
         break_until(c.customer_id, now_),
-        suppression_of(c.address, 'marketing', now_),
+        suppression_of_person(c.customer_id, 'marketing', now_),
         array(select t from unnest(topics) as t where consented(c.customer_id, 'email', t, now_))
     from messages as m join customers as c using (customer_id)
     where m.message_id = message
@@ -74,7 +74,7 @@ begin
             where break_until(person.customer_id, now_) is null;
         end if;
     end if;
-    return suppression_of(person.address, 'marketing', now_);
+    return suppression_of_person(person.customer_id, 'marketing', now_);
 end
 $$;
 comment on function public_prefer is
