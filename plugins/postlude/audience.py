@@ -72,6 +72,7 @@ def derive_features(
         conn.exec_driver_sql(f"drop {relation}")
     if keep:
         conn.exec_driver_sql(f"drop {'view' if full else 'table'} customers_in_question")
+    conn.exec_driver_sql("set local random_page_cost to default")
     return counts
 
 
@@ -105,6 +106,8 @@ def _question(conn: Connection, now: datetime, full: bool, keep: bool) -> None:
                 " union all select customer_id from foreseen_changes"
             )
         return
+    # few customers find their orders by the index; by the default the planner would rather read all orders
+    conn.exec_driver_sql("set local random_page_cost = 1.1")
     conn.exec_driver_sql("create temporary table customers_in_question (customer_id bigint primary key) on commit drop")
     db.run(conn, "21_take_touched", now=now)
     conn.exec_driver_sql("analyze customers_in_question")
