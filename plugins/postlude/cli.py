@@ -227,13 +227,17 @@ def ingest(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) ->
 
 
 @app.command()
-def segment(as_of: AsOf = "", as_json: AsJson = False) -> None:
+def segment(
+    full: Annotated[bool, typer.Option("--full", help="Derive everybody from scratch, not only who changed.")] = False,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
     """Derive features and segments as of an instant, and check them."""
     from postlude import pipeline
 
     _ready()
     now, run_id = instant(as_of), new_run("segment")
-    counts = pipeline.derive_features(now, run_id, "cli")
+    counts = pipeline.derive_features(now, run_id, "cli", full)
     pipeline.check("features", "", now, run_id)
     show(counts | pipeline.update_segments(now, run_id, "cli"), as_json, f"Customers as of {now:%Y-%m-%d %H:%M} UTC")
 

@@ -217,10 +217,13 @@ def check(gate: str, subject: str, now: datetime, run_id: str, origin: str = "ma
 # ---------------------------------------------------------------- features and segments
 
 
-def derive_features(now: datetime, run_id: str, origin: str) -> Counts:
-    """Features of all customers as of `now`. A run over the past counts only: it must not turn the present back."""
+def derive_features(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
+    """Features of all customers as of `now`; full: from scratch, whatever is there.
+
+    A run over the past counts only: it must not turn the present back.
+    """
     with _recorded("derive_features", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(audience.derive_features(conn, now, run_id, keep=not _overtaken(conn, now, origin)))
+        counts.update(audience.derive_features(conn, now, run_id, not _overtaken(conn, now, origin), full))
     return counts
 
 

@@ -909,3 +909,76 @@ language sql immutable parallel safe as $$
         )
 $$;
 comment on function postlude.rests_on_stale is 'Does a campaign rest on a feed of this source that is stale? `stale`: source/feed.';
+
+create or replace function fifths(source text, now_ timestamptz) returns setof quintile_borders
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off as $$
+-- the last customer of each of the first four fifths, found by walking one index for each measure: no row is sorted,
+-- and no customer's score is written. Each step begins at the border before it.
+declare
+    found quintile_borders;
+    share int[];
+    ahead bigint;
+    latest timestamptz := '-infinity';
+    orders int := 0;
+    spent numeric := '-infinity';
+    id bigint := 0;
+    day interval := interval '24 hours';
+    bucket interval;
+    place bigint;
+    tied bigint;
+begin
+    select count(*) into found.customers from customer_facts as f where f.source_id = source;
+    if found.customers = 0 then
+        return;
+    end if;
+    found.source_id := source;
+    -- ntile: the first (n mod 5) fifths hold one more
+    select array_agg(i * (found.customers / 5) + least(i, found.customers % 5) order by i) into share
+    from generate_series(1, 4) as i;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.frequency, f.customer_id into orders, id from customer_facts as f
+        where f.source_id = source and (f.frequency, f.customer_id) >= (orders, id)
+        order by f.frequency, f.customer_id offset ahead limit 1;
+        found.frequency[i] := orders;
+        found.frequency_ids[i] := id;
+    end loop;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.monetary, f.customer_id into spent, id from customer_facts as f
+        where f.source_id = source and (f.monetary, f.customer_id) >= (spent, id)
+        order by f.monetary, f.customer_id offset ahead limit 1;
+        found.monetary[i] := spent;
+        found.monetary_ids[i] := id;
+    end loop;
+
+    -- days of recency rise with the age of the last order, but within one such day the customer id decides
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.last_order_at, f.customer_id into latest, id from customer_facts as f
+        where f.source_id = source and (f.last_order_at, f.customer_id) >= (latest, id)
+        order by f.last_order_at, f.customer_id offset ahead limit 1;
+        found.recency_days[i] := floor(extract(epoch from now_ - latest) / 86400);
+        bucket := found.recency_days[i] * day;
+        select count(*) into place from customer_facts as f
+        where
+            f.source_id = source and f.last_order_at > now_ - bucket - day
+            and (f.last_order_at, f.customer_id) <= (latest, id);
+        with same_day as materialized (
+            select f.customer_id from customer_facts as f
+            where f.source_id = source and f.last_order_at > now_ - bucket - day and f.last_order_at <= now_ - bucket
+        )
+
+        select d.customer_id into tied from same_day as d order by d.customer_id offset place - 1 limit 1;
+        found.recency_ids[i] := tied;
+    end loop;
+    return next found;
+end
+$$;
+comment on function fifths is 'Borders between the fifths of a source by recency as of now_, orders and spend: what ntile(5) with ties by customer id gives.';
