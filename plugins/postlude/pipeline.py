@@ -563,8 +563,8 @@ def validate() -> list[Fault]:
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     pools = collect_faults(coupons.load_pools)
-    for path in sorted((include / "sources").glob("[!.]*.yml")):
-        collect_faults(load_source, path)
+    found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
+    collect_faults(identities.load_rules, None, [source.id for source in found if source])
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:
