@@ -20,7 +20,7 @@ from postlude import db, intake
 from postlude.canonical import COLUMNS, ENTITIES
 from postlude.errors import InputError
 from postlude.intake import staging
-from postlude.sources import Delivery, Progress, RawTable, Section, Source, mapping, quoted, reader
+from postlude.sources import Delivery, Progress, RawTable, Section, Source, Taken, mapping, quoted, reader
 from postlude.yamlfile import did_you_mean
 
 _KEYS = {
@@ -121,7 +121,7 @@ def reread(
         )
         whole = source.snapshot or None in names  # rows gathered from several lines do not say where they came from
         kind = reader(source.kind)
-        read: list[tuple[Delivery, int]] = []
+        read: list[tuple[Delivery, Taken]] = []
         for name, spec in source.entities.items():
             there = kind.deliveries(source, name)
             for delivery in there if whole else [one for one in there if one.name in names]:
