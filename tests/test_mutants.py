@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROUGH = {"mixture": Mixture(30, 30, 5, 40, 20), "hazards": Hazards(kill=8, stall=4, turn=150)}
 # the same world for all: 60 days, the feed silent for six of them
-WORLD = {"days": 60, "customers": 150, "quiet": 1, "outage_days": (6, 3)}
+WORLD = {"days": 60, "customers": 200, "quiet": 1, "outage_days": (6, 3), "unrest": 1500, "neglect": 1000}
 SEEDS = ("1", "2", "3")
 
 

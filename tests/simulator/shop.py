@@ -122,8 +122,9 @@ class Shop:
         for person in self.people:
             at = before
             while (at := at + timedelta(days=self.random.expovariate(person.rate))) < self.end:
-                if person.rate > 0.02 and self.random.random() < 0.08:
-                    at += timedelta(days=self.random.uniform(150, 260))  # lost for long, or for good
+                if person.rate > 0.015 and self.random.random() < 0.12:
+                    # as good as lost; many come back just while they are told that they are missed
+                    at += timedelta(days=self.random.choice((self.random.uniform(180, 207), 400)))
                 if at < self.end:
                     self._order(person, at)
         at = start - 3 * DAY

@@ -186,7 +186,7 @@ class Year:
         order = list(self.campaigns.values())
         self.random.shuffle(order)
         for campaign in order:
-            if campaign.trigger.reads_features and not even:
+            if campaign.trigger.reads_features and (not even or self.chance(250)):
                 continue
             if campaign.id == "feedback_30d" and self.random.random() < 0.5:
                 continue
@@ -281,6 +281,9 @@ class Year:
         for hour in self.setup.hours:
             if midnight + hour * HOUR <= self.now:
                 continue
+            if hour == self.setup.hours[2] and (self.now >= self.asleep_until or self.calm):
+                self.now = midnight + hour * HOUR
+                self._ingest()  # facts that no plan has seen: the claim must see them
             if hour in self.setup.hours[2::3]:
                 self.now = midnight + hour * HOUR
                 self._feedback()
@@ -337,7 +340,7 @@ class Year:
         self.count += 1
         if name == "before the intent" and not self.calm:
             person = self.shop.at_address[message.recipient.address][0]
-            if self.chance(person.touchy * 300):
+            if self.chance(person.touchy * self.setup.unrest):
                 self._unsubscribe(message.message_id, message.recipient.address)
             if self.chance(1.5):
                 self._throw_switch(message.campaign_id)
@@ -473,7 +476,10 @@ class Year:
     def _maintain(self, number: int) -> None:
         self._refusals()
         with self.transaction() as conn:
-            enrolment.end_enrolments(conn, list(self.campaigns.values()), self.now)
+            if not self.chance(
+                self.setup.neglect
+            ):  # what ended a passage is seen at the claim, whether or not somebody looked before
+                enrolment.end_enrolments(conn, list(self.campaigns.values()), self.now)
             volume.expire_held(conn, self.now)
         if number % 30 == 29:
             self.oracle.honest(self.post, None)
