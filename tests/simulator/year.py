@@ -68,9 +68,12 @@ class Year:
             hide_parameters=True,
             pool_use_lifo=True,  # the connection that knows the statements
         )
-        self.shop = Shop(self.seed, setup.start, setup.days, setup.customers, 14, setup.outages())
+        self.shop = Shop(self.seed, setup.start, setup.days, setup.customers, 14, setup.outages(), setup.again / 1000)
         self.campaigns = setup.campaigns(self.folder)
-        self.calendar = load_calendar(INCLUDE / "calendar.yml").model_copy(update={"occasions": setup.occasions()})
+        cap = Cap.model_validate({"most": setup.most, "within": "7 days"})
+        self.calendar = load_calendar(INCLUDE / "calendar.yml").model_copy(
+            update={"occasions": setup.occasions(), "pressure": Pressure(caps=(cap,))}
+        )
         self.oracle = Oracle(self.engine, self.shop, {}, self.where)
         self.oracle.files = {name: [campaign] for name, campaign in self.campaigns.items()}
         self.crew = Crew(self.shop, self.seed, setup.hazards, self._saw)
