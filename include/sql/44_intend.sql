@@ -2,7 +2,7 @@
 -- Gives no row when the claim is no longer ours or older than its lease (what it judged may no longer be so), the message has
 -- expired, a switch was thrown, the person has said no meanwhile, or the coupon in the mail is not this message's.
 --
--- reads   customers, suppressions, consents, pauses, enrolments, campaign_versions, kill_switches
+-- reads   customers, suppressions, consents, breaks, enrolments, campaign_versions, kill_switches
 -- writes  messages, attempts: handed_over_at; coupons: reserved -> bound
 -- params  message_id uuid, worker text, attempt int, now timestamptz, lease interval, content_hash text, coupon_code text
 -- re-run  safe: the same claim intends once
@@ -19,7 +19,7 @@ with mine as (
         and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
         and m.expires_at > :now
         and m.customer_id = c.customer_id
-        and suppression_of(c.address, m.kind, :now) is null
+        and suppression_of_person(c.customer_id, m.kind, :now) is null
         and (
             m.kind <> 'marketing'
             or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')
