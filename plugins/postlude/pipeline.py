@@ -400,6 +400,7 @@ def deliver(
     box = outbox.Outbox(
         engine=db.default_engine(), channel=channel(name), url=url, campaigns=_sound_campaigns(), calendar=calendar(), clock=clock,
         worker=worker, shard=shard, shards=shards, batch=settings().batch,
+        lanes=settings().connections,
     )  # fmt: skip
     with _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
