@@ -358,6 +358,24 @@ def test_a_database_error_reaches_the_log_without_the_values_it_speaks_of(
     assert orchestration.without_values(closed) is closed
 
 
+def test_a_source_finds_its_connection_in_airflow(orchestration: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Connection
+
+    from postlude.settings import settings
+    from postlude.sources import _connections, load_source
+
+    kept = Connection(conn_id="shopify", conn_type="http", host="shop.example", password="p@ss", extra='{"a": 1}')
+    monkeypatch.setattr(_connections, "look_up", [])
+    monkeypatch.setenv("POSTLUDE_DB_URL", "postgresql://here/now")
+    monkeypatch.setattr(orchestration.BaseHook, "get_connection", lambda name: {"shopify": kept}[name])
+    orchestration.use_connection()
+    orchestration.use_connection()  # every task does; it is asked once
+    source = load_source(settings().include / "sources" / "shopify.yml")
+    found = _connections.access(source)
+    assert (found.password, found.extra, len(_connections.look_up)) == ("p@ss", {"a": 1}, 1)
+    assert _connections.web_address(source, found) == "https://shop.example"
+
+
 def test_the_airflow_connection_is_used_unless_a_url_is_set(
     orchestration: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,11 +47,11 @@ def test_a_delivery_with_the_quirks_of_real_shops_passes(shop: Shop) -> None:
         ("update staging_toys_orders set placed_at = null where source_order_id = 'o3'", "orders.placed_at"),
         ("update staging_toys_orders set placed_at = '1970-01-01'", "orders.placed_days_ago"),
         ("update staging_toys_orders set placed_at = '2099-01-01'", "orders.placed_days_ago"),
-        ("update staging_toys_orders set source_customer_id = null", "orders.source_customer_id"),
+        ("update staging_toys_orders set source_customer_id = null", "orders.known_customer"),
         ("update staging_toys_orders set cancelled_at = placed_at", "orders.cancelled"),
         ("update staging_toys_order_lines set quantity = null where source_order_id = 'o3'", "order_lines.quantity"),
-        ("update staging_toys_order_lines set quantity = -quantity", "order_lines.quantity"),
-        ("update staging_toys_order_lines set unit_price = 0", "order_lines.unit_price"),
+        ("update staging_toys_order_lines set quantity = -quantity", "order_lines.quantity_of_many"),
+        ("update staging_toys_order_lines set unit_price = 0", "order_lines.unit_price_of_many"),
         ("update staging_toys_order_lines set source_order_id = null", "order_lines.source_order_id"),
         (
             "update staging_toys_orders set problems = '{bad_date}' where length(source_order_id) = 4",
@@ -69,6 +69,13 @@ def test_a_bad_delivery_closes_the_orders_gate(shop: Shop, damage: str, named: s
     (row,) = shop.verdicts()
     assert not row.success and row.evaluated > 0
     assert named in {f"{f['batch']}.{f['column']}" for f in row.failures}
+
+
+def test_a_pull_of_one_cancelled_order_is_no_broken_feed(shop: Shop) -> None:
+    shop.stage(orders=1)
+    shop.do("update staging_toys_orders set cancelled_at = placed_at + interval '1 hour', source_customer_id = null")
+    shop.do("update staging_toys_order_lines set quantity = -1, unit_price = 0")
+    assert shop.check("orders").success
 
 
 def test_the_message_says_how_many_rows_of_how_many(shop: Shop) -> None:
@@ -153,6 +160,21 @@ def test_real_deliveries_pass_the_gates(shop: Shop, real_data: Path, monkeypatch
         intake.load(conn, source, now, "run-1")
         audience.derive_features(conn, now, "run-1")
     assert shop.check("features", now=now).metrics["rows"]["features"] > 2900
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_known_quirks_of_a_real_year_pass(shop: Shop, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UCI: a fifth of the lines without a customer, cancellations, negative pieces, prices of 0, lines twice."""
+    monkeypatch.setenv("POSTLUDE_REAL_DATA", str(real_data))
+    source = load_source(settings().include / "sources" / "online_retail.yml")
+    now = datetime(2010, 12, 10, tzinfo=UTC)
+    with shop.engine.begin() as conn:
+        intake.extract(conn, source, now, "run-1")
+    verdict = shop.check("orders", subject="online_retail", now=now)
+    assert verdict.success
+    (totals,) = verdict.metrics["measured"]["totals"]
+    assert 0 < totals["twice_share"] < 0.02 and 0 <= totals["negative_share"] < 0.01
 
 
 # ---------------------------------------------------------------- features

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from cornershop import NOW, Shop
 from postlude import db, pipeline, quality
-from postlude.errors import GateClosed
+from postlude.errors import GateClosed, Unavailable
 
 HAS_IT = {"taken_over": 1}
 
@@ -41,13 +41,16 @@ def test_the_run_that_staged_last_checks_and_loads_and_the_other_has_nothing_lef
     extract(shop, "monday")
     assert check(shop, "monday")["evaluated"] > 0
     extract(shop, "tuesday")  # what monday has checked is not there any more
-    assert load(shop, "monday")["taken_over"] == 1
+    with pytest.raises(Unavailable, match="has not loaded it yet"):  # what follows must not see half a day
+        load(shop, "monday")
     assert shop.ask("select count(*) from orders") == [(0,)], "nothing is loaded that nobody has checked"
     assert check(shop, "monday") == HAS_IT
     assert check(shop, "tuesday")["evaluated"] > 0
     assert load(shop, "tuesday")["orders"] == 24
     assert check(shop, "monday") == HAS_IT
-    assert load(shop, "monday")["rows_loaded"] == 0
+    assert load(shop, "tuesday")["rows_loaded"] == load(shop, "monday")["rows_loaded"] == 0  # cleared, and run again
+    extract(shop, "wednesday")
+    assert load(shop, "monday") == HAS_IT, "all of it was loaded, whoever is at it now"
     assert shop.ask("select count(*), count(distinct source_order_id) from orders") == [(24, 24)]
 
 

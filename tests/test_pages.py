@@ -217,6 +217,12 @@ def test_nothing_that_was_typed_becomes_part_of_a_page(asked: Asked, world: Worl
     assert [answer["status"] for answer in data] == [200, 200, 422, 200]
     assert {answer["headers"]["content-type"] for answer in data} == {"application/json"}
     assert {answer["headers"]["x-content-type-options"] for answer in answers} == {"nosniff"}
+    against = [line for one in json.loads(data[1]["text"])["people"] for line in one["campaigns"][0]["lines"]]
+    assert (against[0]["predicate"], against[0]["verdict"], EVIL in against[0]["detail"]) == (
+        "not stopped",
+        "yes",
+        False,
+    )
     assert [(s["name"], s["why"]) for s in json.loads(data[0]["text"])["stops"]] == [(EVIL, EVIL)]
     assert json.loads(data[1]["text"])["people"][0]["customer_id"] == customer
     for page in shown:
@@ -239,7 +245,15 @@ def test_the_file_stop_is_shown_beside_the_switches_and_cannot_be_lifted_by_a_bu
 ) -> None:
     (asked.home / "postlude").mkdir(parents=True)
     (asked.home / "postlude" / "STOP").write_text("shop shop # relay on fire")
-    answers = asked(get("admin", "api/stops"), post("admin", "api/go", {"scope": "shop", "name": "shop", "why": "x"}))
+    ana = lapsing(world)
+    question = {"customer": str(ana), "campaign": "win_back"}
+    answers = asked(
+        get("admin", "api/stops"), post("admin", "api/go", {"scope": "shop", "name": "shop", "why": "x"}),
+        post("admin", "api/why", question), post("admin", "api/why", question | {"at": "2026-06-01T10:00"}),
+    )  # fmt: skip
+    first = [json.loads(answer["text"])["people"][0]["campaigns"][0]["lines"][0] for answer in answers[2:]]
+    assert [(line["predicate"], line["verdict"]) for line in first] == [("not stopped", "no"), ("not stopped", "yes")]
+    assert first[0]["detail"] == "shop shop: relay on fire"  # the past of a file is not known
     stops = json.loads(answers[1]["text"])
     assert (stops["changed"], [(s["from"], s["scope"], s["why"]) for s in stops["stops"]]) == (
         0, [("file", "shop", "relay on fire")],

@@ -91,11 +91,15 @@ def signed_in(chromium: Any, running: stack.Stack, who: str) -> Iterator[Any]:
     page.close()
 
 
+def inner(page: Any) -> Any:
+    page.frame_locator("iframe").locator("h1").first.wait_for()
+    return next(frame for frame in page.frames if frame.parent_frame)
+
+
 def opened(page: Any, name: str) -> Any:
     """One of our pages as it stands in the Airflow UI: its frame, once its data is there."""
     page.goto(f"{page.airflow}/plugin/postlude-{name}")
-    page.frame_locator("iframe").locator("h1").first.wait_for()
-    frame = next(frame for frame in page.frames if frame.url.endswith(f"/postlude/{name}"))
+    frame = inner(page)
     if name == "stop":
         frame.wait_for_function("(document.getElementById('banner')?.textContent ?? '…') !== '…'")
     else:
@@ -172,8 +176,7 @@ def test_both_pages_follow_airflows_colours_and_fit_its_width(
     with signed_in(chromium, running, "viewer") as page:
         for name in PAGES:
             page.goto(f"{page.airflow}/plugin/postlude-{name}")
-            page.frame_locator("iframe").locator("h1").first.wait_for()
-            frame = next(frame for frame in page.frames if frame.url.endswith(f"/postlude/{name}"))
+            frame = inner(page)
             seen = {}
             for theme in ("light", "dark"):
                 page.evaluate("theme => { document.documentElement.className = theme }", theme)

@@ -206,10 +206,10 @@ def test_a_break_puts_marketing_off_and_sends_after_it_what_is_still_true(engine
         assert "On a break until 2025-12-28" in answer.text
     world.deliver(planned, now="2025-11-28T12:00")
     assert world.received(bea) == ["soon", "later"] and world.received(ana) == []
-    assert {reason for _, _, reason in world.states(ana)} == {"paused"}
+    assert {reason for _, _, reason in world.states(ana)} == {"on_break"}
     world.deliver(planned, now="2025-12-27T12:00")
     assert world.received(ana) == []
-    assert ("soon", "expired", "paused") in world.states(ana)
+    assert ("soon", "expired", "on_break") in world.states(ana)
     world.deliver(planned, now="2025-12-29T12:00")
     assert world.received(ana) == ["later"]
     pages.dispose()

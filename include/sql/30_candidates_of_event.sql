@@ -20,6 +20,7 @@ happened as (
         o.customer_id,
         o.source_id,
         o.source_order_id,
+        o.marketplace,
         case cast(:event as text)
             when 'placed' then o.placed_at
             when 'paid' then coalesce(o.paid_at, o.placed_at)
@@ -57,6 +58,7 @@ select
     h.anchor_at,
     h.anchor_at as watch_from,
     h.source_id,
-    cast(null as text) as objection
+    -- it counts, but the person is the marketplace's customer there
+    case when h.marketplace is not null then 'marketplace' end as objection
 from happened as h
 where h.anchor_at <= :now and h.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)

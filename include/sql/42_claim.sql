@@ -5,7 +5,7 @@
 -- real messages in `ids`, which are left as they are.
 --
 -- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
---         customer_features, segment_memberships, events, coupons, pauses, turns, holdouts
+--         customer_features, segment_memberships, events, coupons, breaks, turns, holdouts
 -- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts;
 --         ghost_messages: scheduled -> went, expired, cancelled, skipped, or later
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
@@ -42,12 +42,18 @@ with due as (
         w.opens,
         w.closes,
         w.weekdays,
+        -- what waited for the end of a pause is spread like what waited for a window
+        case
+            when m.kind = 'marketing' and m.send_at < w.resumed then
+                w.resumed + cast(:spread as interval)
+                * (('x' || substr(md5(m.message_id::text || extract(epoch from w.resumed)), 1, 6))::bit(24)::int / 16777216.0)
+        end as after_pause,
         rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
     from turns as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join recipients as r on m.customer_id = r.customer_id
-    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [])
+    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [], resumed timestamptz)
         on m.campaign_id = w.campaign_id
     left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
@@ -59,7 +65,7 @@ facts as (
         coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
-        case when d.kind = 'marketing' then paused_until(d.customer_id, :now) end as paused_until,
+        case when d.kind = 'marketing' then break_until(d.customer_id, :now) end as break_until,
         case
             when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
             else cast(:now as timestamptz)
@@ -72,22 +78,26 @@ judged as (
         f.*,
         case
             when f.expires_at <= :now and f.stale then 'feed_stale'
-            when f.expires_at <= :now and f.last_reason in ('capped', 'paused') then f.last_reason
+            when f.expires_at <= :now and f.last_reason in ('capped', 'on_break') then f.last_reason
             when f.expires_at <= :now then 'too_late'
             when f.exited_at is not null then 'enrolment_ended'
             when f.fact is not null then f.fact
             when f.unreachable is not null then f.unreachable
             when f.stop is not null then f.stop
             when f.stale then 'feed_stale'
-            when f.paused_until is not null then 'paused'
+            when f.break_until is not null then 'on_break'
             when f.opening is null or f.opening > :now then 'outside_window'
+            when f.after_pause > :now then 'paused'
             else f.unfit
         end as reason,
         case
             when f.expires_at <= :now then 'expired'
             when f.exited_at is not null or f.fact is not null then 'cancelled'
             when f.unreachable is not null or f.stop is not null then 'skipped'
-            when f.unfit is not null and not f.stale and f.paused_until is null and f.opening <= :now then 'skipped'
+            when
+                f.unfit is not null and not f.stale and f.break_until is null and f.opening <= :now
+                and coalesce(f.after_pause <= :now, true)
+                then 'skipped'
             else 'scheduled'
         end as refused_to
     from facts as f
@@ -145,11 +155,12 @@ verdicts as (
         j.weekdays,
         j.blackouts,
         j.opening,
+        j.after_pause,
         coalesce(
             j.reason, o.reason, case when not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
         ) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
-        coalesce(o.free_at, case when j.reason = 'paused' then j.paused_until end) as free_at,
+        coalesce(o.free_at, case when j.reason = 'on_break' then j.break_until end) as free_at,
         case
             when j.reason is not null then j.refused_to
             when o.reason is null and not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
@@ -172,6 +183,7 @@ decided as (
         v.state,
         case
             when v.state <> 'scheduled' then null
+            when v.reason = 'paused' then v.after_pause
             when v.reason = 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
             else coalesce(
                 spread_opening(

@@ -2,7 +2,7 @@
 -- Gives no row for a message whose claim is no longer ours or older than its lease (what it judged may no longer be so), that has
 -- expired, for which a switch was thrown, whose person has said no meanwhile, or whose mail holds a coupon that is not its own.
 --
--- reads   customers, suppressions, consents, pauses, enrolments, campaign_versions, kill_switches
+-- reads   customers, suppressions, consents, breaks, enrolments, campaign_versions, kill_switches
 -- writes  messages, attempts: handed_over_at; coupons: reserved -> bound
 -- params  ids uuid[], attempts int[], hashes text[], codes text[], worker text, now timestamptz, lease interval
 -- re-run  safe: the same claim intends once
@@ -30,7 +30,7 @@ mine as (
         and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
         and m.expires_at > :now
         and m.customer_id = c.customer_id
-        and suppression_of(c.address, m.kind, :now) is null
+        and suppression_of_person(c.customer_id, m.kind, :now) is null
         and (
             m.kind <> 'marketing'
             or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')

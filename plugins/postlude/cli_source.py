@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,13 +93,18 @@ def _print(found: dict[str, Any]) -> None:
     for name, entity in found["entities"].items():
         told = f"{entity['would_load']:,} of {entity['delivered']:,} rows would load ({entity['new_or_changed']:,} new or changed)"
         told += f", {entity['refused']:,} would be refused" if entity["refused"] else ""
-        told += f", {entity['unresolved']:,} speak of what is not in this sample" if entity["unresolved"] else ""
+        told += (
+            f", {entity['unresolved']:,} belong to what is refused, or not in this sample"
+            if entity["unresolved"]
+            else ""
+        )
         console.print(f"\n[bold]{name}[/bold]: {told}", highlight=False)
         if entity["rows"]:
-            columns = list(dict.fromkeys(key for row in entity["rows"] for key in row))[:WIDEST]
+            fullest: dict[str, Any] = max(entity["rows"], key=len)
+            columns = list(fullest)[:WIDEST]
             table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
             for row in entity["rows"]:
-                table.add_row(*(str(row.get(column, "")) for column in columns))
+                table.add_row(*(_short(row.get(column, "")) for column in columns))
             console.print(table, highlight=False, markup=False)
         for bad in entity["refusals"]:
             place = f"{bad['delivery']}:{bad['line']}" if bad["delivery"] and bad["line"] else bad["delivery"] or name
@@ -107,3 +113,8 @@ def _print(found: dict[str, Any]) -> None:
                 f"    {json.dumps(bad['row'], ensure_ascii=False)}", style="dim", highlight=False, markup=False
             )
     console.print("\nNothing was written.")
+
+
+def _short(value: Any) -> str:
+    """A value as a table shows it: instants, which are in UTC, to the second."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?\+00:00$", r"\1 \2", str(value))

@@ -96,6 +96,6 @@ def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any
             total["suppressed"] += db.run(conn, "52_suppress", event_ids=ids).rowcount
             total["rated"] += db.run(conn, "53_store_ratings", event_ids=ids).rowcount
             wait = settings().reply_pause
-            total["paused"] += db.run(conn, "53_pause_on_reply", event_ids=ids, wait=wait, now=now).rowcount
+            total["paused"] += db.run(conn, "53_break_on_reply", event_ids=ids, wait=wait, now=now).rowcount
         if row.taken < batch:
             return total

@@ -184,8 +184,15 @@ class Outbox:
         for campaign in live:
             window = self.calendar.window_of(campaign.id)
             days = self.calendar.weekday_numbers(campaign.id)
+            resumed = self.calendar.resumed(campaign.id, campaign.kind, now)
             windows.append(
-                {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
+                {
+                    "campaign_id": campaign.id,
+                    "opens": window.opens,
+                    "closes": window.closes,
+                    "weekdays": days,
+                    "resumed": resumed,
+                }
             )
         pressure = self.calendar.pressure_in_force
         return list(

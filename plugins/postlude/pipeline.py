@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,9 +24,11 @@ from postlude import (
     db,
     enrolment,
     freshness,
+    identities,
     intake,
     outbox,
     quality,
+    quarantine,
     report,
     tokens,
     volume,
@@ -124,15 +126,51 @@ def extract(source: str, now: datetime, run_id: str, origin: str, progress: Prog
 def load(source: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Merge what was staged; refused rows go to the quarantine. Raises GateClosed when too many are refused.
 
-    Only what this run staged, and has checked: a run that overlaps with it stages all of it anew, and loads that itself.
+    Only what this run staged, and has checked: a run that overlaps with it stages all of it anew, and loads that itself. Raises
+    Unavailable until it has, since what follows must not see half a day.
     """
     spec = load_source(Path(source))
     with _recorded("load", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
-        if intake.holder(conn, spec) not in (run_id, None):
+        if intake.holder(conn, spec) not in (run_id, None) and _loaded_by_another(conn, spec.id, run_id):
             counts.update(TAKEN_OVER)
             return counts
         counts.update(intake.load(conn, spec, _arrival(now), run_id))
+        counts["same_person"] = identities.apply(conn, identities.load_rules(), now)["merged"]
+        counts["released"] += quarantine.adopt(conn, spec, _arrival(now), run_id).get("released", 0)
     return counts
+
+
+def replay(
+    source: str, ids: Sequence[int], now: datetime, run_id: str, origin: str,
+    *, corrections: Mapping[str, str] | None = None, through_mapping: bool = False, progress: Progress | None = None,
+) -> Counts:  # fmt: skip
+    """Try rows of the quarantine again (see `quarantine`). source: a source file, or the name of one in include/sources."""
+    spec = load_source(Path(source) if Path(source).is_file() else Path(list_sources(source)[0]))
+    with _recorded("replay", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
+        if through_mapping:
+            counts.update(quarantine.reread(conn, spec, ids, now, run_id, progress))
+        else:
+            counts.update(quarantine.replay(conn, spec, ids, now, run_id, corrections=corrections, progress=progress))
+    return counts
+
+
+def _loaded_by_another(conn: Connection, source: str, run_id: str) -> bool:
+    """Whether another run has loaded what it staged after this one, and so all of this one's. Raises Unavailable: not yet."""
+    staged = conn.execute(
+        text("select finished_at from runs where run_id = :id"), {"id": f"{run_id}/extract/{source}"}
+    ).scalar()
+    if staged is None:
+        return False
+    loaded = conn.scalar(
+        text("""select exists (select from runs where stage = 'load' and subject = :source and outcome = 'done'
+                               and finished_at > :staged and counts ->> 'taken_over' is null)"""),
+        {"source": source, "staged": staged},
+    )
+    if not loaded:
+        raise Unavailable(
+            f"{source}: a run that overlaps with this one has read its delivery, and has not loaded it yet"
+        )
+    return True
 
 
 def _arrival(now: datetime) -> datetime:
@@ -179,10 +217,13 @@ def check(gate: str, subject: str, now: datetime, run_id: str, origin: str = "ma
 # ---------------------------------------------------------------- features and segments
 
 
-def derive_features(now: datetime, run_id: str, origin: str) -> Counts:
-    """Features of all customers as of `now`. A run over the past counts only: it must not turn the present back."""
+def derive_features(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
+    """Features of all customers as of `now`; full: from scratch, whatever is there.
+
+    A run over the past counts only: it must not turn the present back.
+    """
     with _recorded("derive_features", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(audience.derive_features(conn, now, run_id, keep=not _overtaken(conn, now, origin)))
+        counts.update(audience.derive_features(conn, now, run_id, not _overtaken(conn, now, origin), full))
     return counts
 
 
@@ -519,10 +560,12 @@ def validate() -> list[Fault]:
 
     include = settings().include
     collect_faults(audience.load_segments, include / "segments")
-    collect_faults(calendar)
+    if days := collect_faults(calendar):
+        names = [Path(file).stem for file in campaign_files()]
+        faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     pools = collect_faults(coupons.load_pools)
-    for path in sorted((include / "sources").glob("[!.]*.yml")):
-        collect_faults(load_source, path)
+    found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
+    collect_faults(identities.load_rules, None, [source.id for source in found if source])
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:

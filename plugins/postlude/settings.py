@@ -87,6 +87,25 @@ class Settings(BaseSettings):
         description="a whole day with less than this share of its weekday's usual rows makes a feed stale",
     )
     feed_least: int = Field(20, ge=1, description="... where at least so many are usual; fewer are chance")
+    unknown_share: float = Field(
+        0.005, description="share of rows with a word nobody knows (status, basis) above which a load stops"
+    )
+    min_free_unknown: int = Field(3, description="so many such rows never stop a load")
+    volume_low: float = Field(0.3, ge=0, description="orders of a day, as a share of the weekday's median: less stops")
+    volume_high: float = Field(3, description="... and more is told")
+    volume_enough: int = Field(20, description="weekdays with a smaller median are not judged")
+    volume_grace: timedelta = Field(timedelta(hours=2), description="a day is judged so long after its end")
+    moved_share: float = Field(0.02, description="share of known orders whose time may differ in a delivery")
+    changed_share: float = Field(0.2, description="share of known customers whose address may change in one delivery")
+    unusable_share: float = Field(0.2, description="share of e-mail addresses that may be none")
+    garbled_share: float = Field(0.02, description="share of people with unreadable letters above which a load stops")
+    negative_share: float = Field(0.05, description="share of orders that may come to less than nothing")
+    lineless_share: float = Field(0.5, description="share of new orders that may lack their lines when lines came")
+    twice_share: float = Field(0.2, description="share of lines that may be in a file twice")
+    price_factor: float = Field(
+        3, gt=1, description="how far prices and pieces may move from those of the last 28 days"
+    )
+    clock_gain: float = Field(1, gt=0, description="how clearly a delivery's hours may fit a shifted clock better")
     approval: Literal["off", "band", "strict"] = Field(
         "band",
         description="band: unusual volumes wait for a named approval; strict: also every campaign's first run; off: never",

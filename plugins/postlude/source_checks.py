@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from postlude import intake
-from postlude.canonical import BOOKKEEPING, ENTITIES
+from postlude.canonical import BOOKKEEPING, COLUMNS, ENTITIES
 from postlude.errors import GateClosed, InputError, Unavailable
 from postlude.sources import Delivery, Progress, Source, _connections, load_sources, reader
 from postlude.yamlfile import shown
@@ -32,8 +32,8 @@ def preview(
     rows: so many rows of each kind are given back.
 
     Returns deliveries, entities (delivered, would_load, new_or_changed, refused, unresolved, rows, refusals), `stops` (why
-    the load would stop, or None). `unresolved`: refused only because the customer or order is not in this sample, nor in
-    the database. Raises InputError as the intake does, Unavailable while an intake of this source runs.
+    the load would stop, or None). `unresolved`: refused only because their customer or order is refused, or is neither in this
+    sample nor in the database. Raises InputError as the intake does, Unavailable while an intake of this source runs.
     """
     deliveries = _deliveries(source, samples, limit)
     with on.connect() as conn:  # never committed
@@ -102,16 +102,19 @@ def _entity(conn: Connection, source: Source, entity: str, rows: int) -> dict[st
         "would_load": delivered - refused,
         "refused": refused - unresolved,
         "unresolved": unresolved,
-        "rows": [_plain(row) for (row,) in good],
+        "rows": [_plain(entity, row) for (row,) in good],
         "refusals": [
-            {"reasons": list(problems), "delivery": name, "line": line, "row": _plain(raw)}
+            {"reasons": list(problems), "delivery": name, "line": line, "row": _plain(entity, raw)}
             for problems, raw, name, line in bad
         ],
     }
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in BOOKKEEPING and value is not None}
+def _plain(entity: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What the row holds, in the sequence in which canonical columns are described."""
+    known = [column.name for column in COLUMNS[entity]]
+    names = [*(name for name in known if name in row), *(name for name in row if name not in (*known, *BOOKKEEPING))]
+    return {name: row[name] for name in names if row[name] is not None}
 
 
 def samples_of(source: Source, given: Sequence[str]) -> dict[str, Path]:

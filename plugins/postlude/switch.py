@@ -84,6 +84,15 @@ def in_force(conn: Connection, file: Path | None = None) -> list[Stop]:
     return rows + stops_in_file(file or stop_file())
 
 
+def as_of(conn: Connection, now: datetime) -> list[Stop]:
+    """Every stop of the table that was in force at an instant; the file leaves no history."""
+    return [
+        Stop(r.scope, r.name, r.transactional_too, r.why)
+        for r in switches(conn, lifted_too=True)
+        if r.since <= now and (r.lifted_at is None or r.lifted_at > now)
+    ]
+
+
 def switches(conn: Connection, lifted_too: bool = False) -> list[Row[Any]]:
     """Rows of kill_switches, oldest first."""
     return list(db.run(conn, "48_switches", lifted_too=lifted_too))

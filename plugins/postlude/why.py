@@ -13,6 +13,9 @@ from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Step
 from postlude.errors import InputError
 
+# reasons whose detail names another message, and nobody's data
+SAYS_WHO = ("capped", "asked_recently")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -98,7 +101,8 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         say(
             f"{row.what} {row.name}",
             None,
-            f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}",
+            f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}"
+            f"{': ' + row.detail if row.reason in SAYS_WHO else ''}",
         )
     return lines
 

@@ -94,6 +94,16 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
+create or replace function suppression_of_person(customer bigint, kind_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
+    select s.reason from customers as c join suppressions as s on s.address = c.address
+    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    order by s.since limit 1
+$$;
+comment on function suppression_of_person is 'Why not to write to this person, under all addresses that belong to them; null: nothing against it.';
+
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
     -- written into the statement that calls it: no call per customer
@@ -104,6 +114,12 @@ language sql stable parallel safe as $$
             (
                 select s.reason from postlude.suppressions as s
                 where s.address = c.address and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                order by s.since limit 1
+            ),
+            (
+                select s.reason from postlude.customers as x join postlude.suppressions as s on s.address = x.address
+                where x.merged_into = c.customer_id and s.reason <> 'hard_bounce'
+                  and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
                 order by s.since limit 1
             ),
             case
@@ -161,30 +177,30 @@ language sql stable parallel safe as $$
 $$;
 comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
 
-create or replace function paused_until(customer bigint, now_ timestamptz) returns timestamptz
+create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    select max(p.until) from pauses as p
+    select max(p.until) from breaks as p
     where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
 $$;
-comment on function paused_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no pause.';
+comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
 
 create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
 language sql stable parallel safe as $$
     select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
-        or exists (select from pauses as p where p.customer_id = customer and p.since >= said_no_since.since)
+        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
 $$;
-comment on function said_no_since is 'Has this person withdrawn anything, or asked for a pause, since then? Cheap: asked for every message.';
+comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
 
 create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
-    select paused_until(m.customer_id, now_) is null
+    select break_until(m.customer_id, now_) is null
         and consented(m.customer_id, m.channel, coalesce(v.definition ->> 'topic', 'marketing'), now_)
     from messages as m
     join enrolments as e on m.enrolment_id = e.enrolment_id
     join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     where m.message_id = message
 $$;
-comment on function still_wanted is 'Does the person still agree to the topic of this marketing message, with no pause running?';
+comment on function still_wanted is 'Does the person still agree to the topic of this marketing message, with no break running?';
 
 create or replace function in_holdout(campaign text, customer bigint, share numeric, salt text) returns boolean
 language sql immutable parallel safe as $$
@@ -893,3 +909,76 @@ language sql immutable parallel safe as $$
         )
 $$;
 comment on function postlude.rests_on_stale is 'Does a campaign rest on a feed of this source that is stale? `stale`: source/feed.';
+
+create or replace function fifths(source text, now_ timestamptz) returns setof quintile_borders
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off as $$
+-- the last customer of each of the first four fifths, found by walking one index for each measure: no row is sorted,
+-- and no customer's score is written. Each step begins at the border before it.
+declare
+    found quintile_borders;
+    share int[];
+    ahead bigint;
+    latest timestamptz := '-infinity';
+    orders int := 0;
+    spent numeric := '-infinity';
+    id bigint := 0;
+    day interval := interval '24 hours';
+    bucket interval;
+    place bigint;
+    tied bigint;
+begin
+    select count(*) into found.customers from customer_facts as f where f.source_id = source;
+    if found.customers = 0 then
+        return;
+    end if;
+    found.source_id := source;
+    -- ntile: the first (n mod 5) fifths hold one more
+    select array_agg(i * (found.customers / 5) + least(i, found.customers % 5) order by i) into share
+    from generate_series(1, 4) as i;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.frequency, f.customer_id into orders, id from customer_facts as f
+        where f.source_id = source and (f.frequency, f.customer_id) >= (orders, id)
+        order by f.frequency, f.customer_id offset ahead limit 1;
+        found.frequency[i] := orders;
+        found.frequency_ids[i] := id;
+    end loop;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.monetary, f.customer_id into spent, id from customer_facts as f
+        where f.source_id = source and (f.monetary, f.customer_id) >= (spent, id)
+        order by f.monetary, f.customer_id offset ahead limit 1;
+        found.monetary[i] := spent;
+        found.monetary_ids[i] := id;
+    end loop;
+
+    -- days of recency rise with the age of the last order, but within one such day the customer id decides
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.last_order_at, f.customer_id into latest, id from customer_facts as f
+        where f.source_id = source and (f.last_order_at, f.customer_id) >= (latest, id)
+        order by f.last_order_at, f.customer_id offset ahead limit 1;
+        found.recency_days[i] := floor(extract(epoch from now_ - latest) / 86400);
+        bucket := found.recency_days[i] * day;
+        select count(*) into place from customer_facts as f
+        where
+            f.source_id = source and f.last_order_at > now_ - bucket - day
+            and (f.last_order_at, f.customer_id) <= (latest, id);
+        with same_day as materialized (
+            select f.customer_id from customer_facts as f
+            where f.source_id = source and f.last_order_at > now_ - bucket - day and f.last_order_at <= now_ - bucket
+        )
+
+        select d.customer_id into tied from same_day as d order by d.customer_id offset place - 1 limit 1;
+        found.recency_ids[i] := tied;
+    end loop;
+    return next found;
+end
+$$;
+comment on function fifths is 'Borders between the fifths of a source by recency as of now_, orders and spend: what ntile(5) with ties by customer id gives.';

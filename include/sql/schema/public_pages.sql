@@ -29,20 +29,20 @@ $$;
 comment on function public_locale is 'The language of the customer who got this message.';
 
 create or replace function public_preferences(message uuid, topics text[], now_ timestamptz)
-returns table (masked text, paused_until timestamptz, suppressed text, agreed text[])
+returns table (masked text, break_until timestamptz, suppressed text, agreed text[])
 language sql stable as $$
     select
         regexp_replace(c.address, '^(.).*@(.).*(\.[^.]+)$', '\1…@\2…\3'),
-        paused_until(c.customer_id, now_),
-        suppression_of(c.address, 'marketing', now_),
+        break_until(c.customer_id, now_),
+        suppression_of_person(c.customer_id, 'marketing', now_),
         array(select t from unnest(topics) as t where consented(c.customer_id, 'email', t, now_))
     from messages as m join customers as c using (customer_id)
     where m.message_id = message
 $$;
 comment on function public_preferences is
-    'What the customer who got this message has chosen: the topics agreed to, a pause, what else stands against writing. The address is masked.';
+    'What the customer who got this message has chosen: the topics agreed to, a break, what else stands against writing. The address is masked.';
 
-create or replace function public_prefer(message uuid, wanted jsonb, pause interval, now_ timestamptz) returns text
+create or replace function public_prefer(message uuid, wanted jsonb, length_ interval, now_ timestamptz) returns text
 language plpgsql as $$
 declare
     person record;
@@ -64,21 +64,21 @@ begin
     set lifted_at = now_, lifted_by = 'preferences page', lift_reason = 'the person asked for mail again'
     where s.address = person.address and s.reason = 'unsubscribed' and s.lifted_at is null
       and exists (select from jsonb_each_text(wanted) as w where w.value::boolean);
-    if pause is not null then
-        update pauses as p set ended_at = now_
+    if length_ is not null then
+        update breaks as p set ended_at = now_
         where p.customer_id = person.customer_id and p.ended_at is null and p.until > now_ and p.since <= now_
-          and p.until is distinct from now_ + pause;
-        if pause > interval '0' then
-            insert into pauses (customer_id, since, until, asked_by, message_id)
-            select person.customer_id, now_, now_ + least(pause, no_more), 'preferences', message
-            where paused_until(person.customer_id, now_) is null;
+          and p.until is distinct from now_ + length_;
+        if length_ > interval '0' then
+            insert into breaks (customer_id, since, until, asked_by, message_id)
+            select person.customer_id, now_, now_ + least(length_, no_more), 'preferences', message
+            where break_until(person.customer_id, now_) is null;
         end if;
     end if;
-    return suppression_of(person.address, 'marketing', now_);
+    return suppression_of_person(person.customer_id, 'marketing', now_);
 end
 $$;
 comment on function public_prefer is
-    'Keeps the topics a person wants or does not want, a pause (0: it is over), in one go; returns what else stands against writing to them.';
+    'Keeps the topics a person wants or does not want, a break (0: it is over), in one go; returns what else stands against writing to them.';
 
 do $$
 declare

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from postlude import db, pipeline
+from postlude import db, pipeline, switch
 from postlude import why as reasons
 from postlude.calendar import Calendar
 from postlude.campaign import load_campaign
@@ -46,8 +46,9 @@ def routes(deps: Deps) -> APIRouter:
             raise InputError(f'there is no campaign "{asked.campaign}"')
         calendar = pipeline.calendar()
         with db.transaction(deps.engine()) as conn:
+            stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
             people = [
-                _person(person) | {"campaigns": [_trace(conn, person, file, calendar, now) for file in files]}
+                _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
                 for person in reasons.people(conn, asked.customer.strip())
             ]
         return answer({"as_of": now.isoformat(), "people": people})
@@ -68,7 +69,9 @@ def _person(person: Any) -> dict[str, Any]:
     }
 
 
-def _trace(conn: Connection, person: Any, file: str, calendar: Calendar, now: datetime) -> dict[str, Any]:
+def _trace(
+    conn: Connection, person: Any, file: str, calendar: Calendar, stops: list[switch.Stop], now: datetime
+) -> dict[str, Any]:
     """One campaign's lines; where its file has mistakes, these instead."""
     try:
         campaign = load_campaign(Path(file))
@@ -78,6 +81,9 @@ def _trace(conn: Connection, person: Any, file: str, calendar: Calendar, now: da
         {"predicate": line.predicate, "verdict": line.verdict, "detail": line.detail, "meaning": _meaning(line.detail)}
         for line in reasons.explain(conn, person, campaign, calendar, now)
     ]
+    covering = [stop for stop in stops if stop.covers(campaign.id, campaign.channel, person.source_id, campaign.kind)]
+    said = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
+    lines.insert(0, {"predicate": "not stopped", "verdict": "no" if covering else "yes", "detail": said, "meaning": ""})
     return {"id": campaign.id, "name": campaign.name, "fault": "", "lines": lines}
 
 

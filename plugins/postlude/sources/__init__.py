@@ -80,6 +80,12 @@ class Source(Strict):
     fresh_within: Duration = Field(
         timedelta(hours=36), description="without a newer order for so long the feed is stale"
     )
+    statuses: frozenset[str] | None = Field(
+        None, description="every status an order can have; a row with another one is refused. Empty: any will do"
+    )
+    quiet_days: frozenset[Annotated[str, Field(pattern=r"^(\d{4}-)?\d{2}-\d{2}$")]] = Field(
+        frozenset(), description="days without (or with few) orders: 2026-12-27, or 12-25 for every year"
+    )
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
     scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
     connection: Name | None = Field(

@@ -98,8 +98,10 @@ def _from_uri(name: str, text: str) -> Access:
 def _from_json(name: str, text: str) -> Access:
     given = json.loads(text)
     extra = given.get("extra") or {}
+    scheme = given.get("conn_type") or ""
+    scheme = "" if scheme == "http" else scheme  # Airflow's name for web addresses of both schemes
     return Access(
-        name, text, given.get("conn_type") or "", given.get("host") or "", int(given["port"]) if given.get("port") else None,
+        name, text, scheme, given.get("host") or "", int(given["port"]) if given.get("port") else None,
         given.get("login") or "", given.get("password") or "", given.get("schema") or "",
         json.loads(extra) if isinstance(extra, str) else dict(extra),
     )  # fmt: skip

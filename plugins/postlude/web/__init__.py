@@ -40,7 +40,7 @@ from postlude.web.topics import load_topics
 MAX_BODY = 64 * 1024
 MAX_COMMENT = 1000
 PREFERENCES_FOR = timedelta(days=90)
-PAUSES = {"pause_30": timedelta(days=30), "pause_90": timedelta(days=90), "resume": timedelta(0)}
+BREAKS = {"pause_30": timedelta(days=30), "pause_90": timedelta(days=90), "resume": timedelta(0)}
 FAILURES, FAILURE_WINDOW = 30, timedelta(minutes=1)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -106,18 +106,18 @@ class _Site:
         now, action = self.clock(), form.get("do", "")
         if self.too_old(day) and action != "nothing":
             return self.preferences(request, message, day)
-        wanted, pause = {}, None
+        wanted, length = {}, None
         if action == "save":
             wanted = {topic: form.get(f"topic_{topic}") == "yes" for topic in load_topics().ids()}
-        elif action in PAUSES:
-            pause = PAUSES[action]
+        elif action in BREAKS:
+            length = BREAKS[action]
         elif action != "nothing":
             return self.preferences(request, message, day)
         with db.transaction(self.engine) as conn:
             if action == "nothing":
                 _unsubscribe(conn, message, now)
             else:
-                db.run(conn, "84_prefer", message=message, wanted=db.dumps(wanted), pause=pause, now=now)
+                db.run(conn, "84_prefer", message=message, wanted=db.dumps(wanted), length=length, now=now)
         return self.preferences(request, message, day, done=action)
 
     def preferences(self, request: Request, message: UUID, day: date, done: str = "") -> HTMLResponse:
@@ -132,7 +132,7 @@ class _Site:
             request, "preferences", locale=locale, done=done, old=old, topics=shown,
             agreed=set(found.agreed) if found and found.suppressed is None else set(),
             masked="" if old or found is None else found.masked or "",
-            paused=found.paused_until.date().isoformat() if found and found.paused_until else "",
+            paused=found.break_until.date().isoformat() if found and found.break_until else "",
             suppressed=found.suppressed if found else None,
         )  # fmt: skip
 

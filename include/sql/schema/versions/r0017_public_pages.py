@@ -1,4 +1,4 @@
-"""Pauses people ask for; the public pages get a role of their own that can do what their pages do, and nothing else."""
+"""Breaks people ask for; the public pages get a role of their own that can do what their pages do, and nothing else."""
 
 from pathlib import Path
 
@@ -14,4 +14,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("a pause is a person's word; restore a backup instead")
+    raise NotImplementedError("a break is a person's word; restore a backup instead")

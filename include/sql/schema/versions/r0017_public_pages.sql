@@ -1,9 +1,9 @@
--- Revision 0017: pauses people ask for, and the role of the public pages.
+-- Revision 0017: breaks people ask for, and the role of the public pages.
 
 set local search_path = postlude;
 
-create table pauses (
-    pause_id    bigint generated always as identity primary key,
+create table breaks (
+    break_id    bigint generated always as identity primary key,
     customer_id bigint not null references customers,
     since       timestamptz not null,
     until       timestamptz not null,
@@ -12,11 +12,11 @@ create table pauses (
     ended_at    timestamptz,
     check (until > since)
 );
-create index pauses_customer on pauses (customer_id, until);
-create unique index pauses_of_replies on pauses (message_id) where asked_by = 'reply';
-comment on table pauses is 'Nothing of marketing goes to this person for a while: they asked for it, or wrote to us and wait for a person.';
-comment on column pauses.ended_at is 'ended before `until`, by the person or by staff';
-comment on column pauses.message_id is 'the message by whose link, or in answer to which, it was asked for';
+create index breaks_customer on breaks (customer_id, until);
+create unique index breaks_of_replies on breaks (message_id) where asked_by = 'reply';
+comment on table breaks is 'Nothing of marketing goes to this person for a while: they asked for it, or wrote to us and wait for a person.';
+comment on column breaks.ended_at is 'ended before `until`, by the person or by staff';
+comment on column breaks.message_id is 'the message by whose link, or in answer to which, it was asked for';
 
 -- Rights of the public pages are rights of a role; functions.sql grants them. A server on which we may not make roles goes on
 -- without it: then whoever runs it makes the role (docs/public-pages.md) and migrates again.

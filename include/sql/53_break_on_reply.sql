@@ -1,9 +1,9 @@
--- pause_on_reply: who answers a mail waits for a person, not for the next offer; and a ticket event is raised.
+-- break_on_reply: who answers a mail waits for a person, not for the next offer; and a ticket event is raised.
 --
 -- reads   events, customers
--- writes  pauses, external_events (kind ticket_opened)
+-- writes  breaks, external_events (kind ticket_opened)
 -- params  event_ids uuid[], wait interval, now timestamptz
--- re-run  safe: one pause and one ticket event for each answered message
+-- re-run  safe: one break and one ticket event for each answered message
 with replies as (
     select e.event_id, e.message_id, e.customer_id, e.at, c.source_id
     from events as e
@@ -21,7 +21,7 @@ told as (
     on conflict do nothing
 )
 
-insert into pauses (customer_id, since, until, asked_by, message_id)
+insert into breaks (customer_id, since, until, asked_by, message_id)
 select distinct on (r.message_id) r.customer_id, r.at, r.at + cast(:wait as interval), 'reply', r.message_id
 from replies as r
 where cast(:wait as interval) > interval '0' and r.message_id is not null
