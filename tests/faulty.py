@@ -17,7 +17,6 @@ from sqlalchemy import Engine, event
 
 from postlude import db, outbox
 from postlude.channels import _smtp_client, smtp
-from postlude.settings import settings
 from sink import Entry, Sink
 from world import World, at, campaign, days
 
@@ -146,8 +145,10 @@ class Mortal:
 
     def __init__(self, last: int | None = None) -> None:
         self.last, self.points, self.dead = last, list[str](), False
-        self._doing: dict[int, str] = {}  # the statement each database connection ran last
-        self._named = {id(db.sql(path.stem)): path.stem for path in settings().sql.glob("4*.sql")}
+        self._doing: dict[int, list[str]] = {}  # the statements of each database connection's transaction
+        # reading leaves nothing behind: dying there is dying after the commit before it
+        writing = ("42_claim", "44_intend", "44_keep_letter", "45_settle", "47_suppress_recipients")
+        self._named = {id(db.sql(name)): name for name in writing}
 
     def point(self, name: str) -> None:
         if self.dead:
@@ -162,9 +163,8 @@ class Mortal:
         commit, write = engine.dialect.do_commit, _smtp_client.Connection.write
 
         def do_commit(connection: Any) -> None:
-            what = self._doing.pop(id(connection.dbapi_connection), "")
-            # reading leaves nothing behind: dying there is dying after the commit before it
-            if what in ("", "43_letters", "42_ghosts_due"):
+            what = " and ".join(dict.fromkeys(self._doing.pop(id(connection.dbapi_connection), [])))
+            if not what:
                 commit(connection)
                 return
             self.point(f"before the commit of {what}")
@@ -174,7 +174,7 @@ class Mortal:
         def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
             name = self._named.get(id(getattr(context.compiled, "statement", None))) if context else None
             if name:
-                self._doing[id(conn.connection.dbapi_connection)] = name
+                self._doing.setdefault(id(conn.connection.dbapi_connection), []).append(name)
 
         def writing(link: _smtp_client.Connection, data: bytes, timeout: float) -> None:
             name = _line(data)

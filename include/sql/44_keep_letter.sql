@@ -1,4 +1,4 @@
--- keep_letter: the bytes of a transactional message, before its intent: should the answer be lost, the same bytes go again.
+-- keep_letter: the bytes of a transactional message, with its intent: should the answer be lost, the same bytes go again.
 --
 -- writes  kept_letters
 -- params  message_id uuid, now timestamptz, letter jsonb, raw bytea
