@@ -27,6 +27,7 @@ from postlude import (
     __version__,
     cli_approve,
     cli_coupons,
+    cli_dead,
     cli_feeds,
     cli_identities,
     cli_quarantine,
@@ -49,6 +50,8 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_dead.dead_app, name="dead")
+app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_identities.app, name="identities")

@@ -29,14 +29,13 @@ from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
 from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
+from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-# minutes until the next try; the message's own expiry ends them
-BACKOFF = (5, 15, 45, 120, 240)
 # judging the feeds costs more than judging a batch, and they do not go stale within a minute
 FEEDS_KEPT = timedelta(minutes=1)
 # so many failures of the relay in a row end the run; fewer where there are fewer connections
@@ -339,12 +338,12 @@ class Outbox:
         elif outcome.kind == "refused":
             state, reason = "failed", f"refused_{outcome.scope}"
         else:
-            blameless = outcome.kind == "released" or outcome.scope in ("relay", "configuration")
-            wait = outcome.retry_after or timedelta(minutes=BACKOFF[min(claim.attempt, len(BACKOFF)) - 1])
-            state, reason, more = "scheduled", "not_now", int(blameless)
-            send_at = now if outcome.kind == "released" else now + wait
-            if not blameless and claim.attempt >= claim.max_attempts:
-                state, reason, send_at = "failed", "attempts_used_up", None
+            wait = next_try(outcome, claim.attempt, claim.max_attempts, claim.message_id)
+            state, reason, more = "scheduled", "not_now", int(blameless(outcome))
+            if wait is None:
+                state, reason = "failed", "mailbox_full" if outcome.tries else "attempts_used_up"
+            else:
+                send_at = now + wait
         self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
 
     def _finish(
