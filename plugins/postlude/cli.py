@@ -31,6 +31,7 @@ from postlude import (
     cli_feeds,
     cli_identities,
     cli_quarantine,
+    cli_quotas,
     cli_source,
     cli_switch,
     db,
@@ -48,6 +49,7 @@ db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_dead.dead_app, name="dead")

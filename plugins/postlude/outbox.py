@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -29,6 +30,7 @@ from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
 from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
+from postlude.quotas import Quotas
 from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
@@ -76,6 +78,7 @@ class Outbox:
     channel_name: str = "email"
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
+    quotas: Quotas = field(default_factory=Quotas)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -166,6 +169,7 @@ class Outbox:
         live, shops = self._live(now)
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
+            self.quotas.lock(conn, self.channel_name, now)
             people = sorted(set(
                 db.run(
                     conn, "40_lock_due", **mail, stopped_shops=[stop.name for stop in shops],
@@ -178,6 +182,10 @@ class Outbox:
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
             judged = self._judge(conn, live, due, now)
+            no_place = self.quotas.share_out(
+                conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
+            )
+        judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
         with self._counting:
             for row in judged:
                 if row.state != "sending":
@@ -376,6 +384,11 @@ class Outbox:
         if not settlement.settled:
             lost = settlement.claim.message_id
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
+
+
+def _put_off(row: Row[Any]) -> Any:
+    """The row of a claim that found no place."""
+    return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
 
 
 def recover(engine: Engine, now: datetime) -> dict[str, int]:

@@ -39,6 +39,7 @@ from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.quotas import load_quotas
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
 
@@ -442,7 +443,7 @@ def deliver(
     box = outbox.Outbox(
         engine=db.default_engine(), channel=channel(name), url=url, campaigns=_sound_campaigns(), calendar=calendar(), clock=clock,
         worker=worker, shard=shard, shards=shards, batch=settings().batch,
-        lanes=settings().connections,
+        lanes=settings().connections, quotas=load_quotas(),
     )  # fmt: skip
     with told_to_stop(box.stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
