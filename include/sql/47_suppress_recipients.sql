@@ -1,12 +1,12 @@
--- suppress_recipient: the relay says this mailbox does not exist; nobody writes to it again.
+-- suppress_recipients: the relay says these mailboxes do not exist; nobody writes to them again.
 --
 -- reads   messages, customers
 -- writes  suppressions
--- params  message_id uuid, now timestamptz
+-- params  ids uuid[], now timestamptz
 -- re-run  safe: one suppression in force per address and reason
 insert into suppressions (address, scope, reason, since)
-select c.address, 'all', 'hard_bounce', :now
+select distinct c.address, 'all', 'hard_bounce', cast(:now as timestamptz)
 from messages as m
 inner join customers as c on m.customer_id = c.customer_id
-where m.message_id = :message_id and c.address is not null
+where m.message_id = any(cast(:ids as uuid [])) and c.address is not null
 on conflict (address, scope, reason) where lifted_at is null do nothing
