@@ -3,7 +3,7 @@
 --
 -- reads   candidates, enrolments, sources, segment_memberships, customers, consents, suppressions, orders, returns, reviews, time_zones
 -- writes  judged (temporary)
--- params  campaign text, channel text, kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
+-- params  campaign text, channels text[], kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
 --         stale_sources text[], reentry text, period interval, per_order boolean, now timestamptz
 -- re-run  safe: lives for one transaction
 create temporary table judged on commit drop as
@@ -15,7 +15,7 @@ with looked_at as (
         c.anchor_at,
         c.watch_from,
         coalesce(
-            unreachable(c.customer_id, :channel, :kind, :topic, :now),
+            unreachable_on(c.customer_id, :channels, :kind, :topic, :now),
             case when c.anchor_at < :activated_at then 'before_activation' end,
             c.objection,
             exit_fact(:exit_on, c.customer_id, c.order_id, c.watch_from, :now),

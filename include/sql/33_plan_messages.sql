@@ -4,7 +4,7 @@
 --
 -- reads   enrolments, campaign_versions, recipients, order_lines, orders, products, messages, events
 -- writes  messages
--- params  campaign text, channel text, kind text, priority int, steps jsonb, opens time, closes time, weekdays int[],
+-- params  campaign text, topic text, kind text, priority int, steps jsonb, opens time, closes time, weekdays int[],
 --         blackouts date[], holidays jsonb, calendar_revision bigint, now timestamptz, run_id text, salt text
 -- re-run  safe: the id is made from enrolment and step
 insert into messages (
@@ -29,7 +29,7 @@ with waiting as (
 
 steps as (
     select * from jsonb_to_recordset(:steps) as t (
-        id text, template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
+        id text, channels text [], template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
         previous text [], event text, wait_seconds numeric, otherwise text
     )
 ),
@@ -54,6 +54,7 @@ missing as (
         w.country,
         w.source_id,
         t.id as step_id,
+        t.channels,
         t.template,
         t.variants,
         t.days,
@@ -148,6 +149,7 @@ aimed as materialized (
         t.enrolment_id,
         t.customer_id,
         t.step_id,
+        t.channels,
         t.variant,
         t.given_up,
         t.due_at,
@@ -183,7 +185,7 @@ select
     :campaign,
     p.step_id,
     p.customer_id,
-    :channel,
+    channel_for(p.customer_id, p.channels, :kind, :topic, :now),
     :kind,
     p.template,
     p.variant,

@@ -15,8 +15,8 @@ with facts as (
                     then passage_fact(v.definition, e.enrolment_id, :now)
             end
         ) as fact,
-        unreachable(
-            e.customer_id, v.definition ->> 'channel', v.definition ->> 'kind', v.definition ->> 'topic', :now
+        unreachable_on(
+            e.customer_id, channels_of(v.definition), v.definition ->> 'kind', v.definition ->> 'topic', :now
         ) as unreachable,
         v.definition ->> 'goal' as goal,
         e.anchor_at + make_interval(secs => t.seconds::double precision) < :now as over,

@@ -18,7 +18,7 @@ with mine as (
         and m.handed_over_at is null
         and m.expires_at > :now
         and m.customer_id = c.customer_id
-        and suppression_of(c.address, m.kind, :now) is null
+        and suppressed(c.customer_id, m.channel, m.kind, :now) is null
         and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
         and (cast(:coupon_code as text) is null or holds_coupon(m.message_id, :coupon_code))
     returning m.message_id

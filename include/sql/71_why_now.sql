@@ -1,12 +1,12 @@
 -- why_now: what holds for this customer and campaign at this instant, one row.
 --
 -- reads   customers, sources, segment_memberships, orders, returns, tickets, messages, holdouts
--- params  customer bigint, campaign text, channel text, kind text, topic text, stop_while jsonb, segment text, draws jsonb,
+-- params  customer bigint, campaign text, channel text, channels text[], kind text, topic text, stop_while jsonb, segment text, draws jsonb,
 --         rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
 --         every text, now timestamptz
 -- re-run  safe: only reads
 select
-    unreachable(:customer, :channel, :kind, :topic, :now) as unreachable,
+    unreachable_on(:customer, :channels, :kind, :topic, :now) as unreachable,
     stop_fact(:stop_while, :customer, :now) as stop,
     (
         -- as drawn when they were first enrolled; nobody drawn yet: as it would be drawn now

@@ -81,7 +81,7 @@ def enrol(
     _candidates(conn, campaign, calendar, now)
     after = campaign.reentry.after if isinstance(campaign.reentry, Reentry) else None
     db.run(
-        conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
+        conn, "31_judge_candidates", campaign=campaign.id, channels=campaign.every_channel, kind=campaign.kind, topic=campaign.topic,
         exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
         stale_sources=stale_sources(conn, now) if campaign.rests_on_absence else [], now=now,
@@ -143,7 +143,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     marketing = campaign.kind == "marketing"
     steps = _steps(campaign)
     planned = db.run(
-        conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
+        conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
         steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
         holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
@@ -167,6 +167,7 @@ def _steps(campaign: Campaign) -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": step.id,
+                "channels": campaign.offers(step),
                 "template": step.template,
                 "variants": [variant.model_dump() for variant in step.variants],
                 "days": step.on_day,

@@ -25,6 +25,7 @@ from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.message import Address, Message, Outcome, to_bytes
+from postlude.rendering import short
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Outbox:
         shops = [stop for stop in self._stops if stop.scope == "shop"]
         windows = []
         for campaign in live:
-            window = self.calendar.window_of(campaign.id)
+            window = self.calendar.window_on(self.channel_name, campaign.id)
             days = self.calendar.weekday_numbers(campaign.id)
             windows.append(
                 {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
@@ -289,9 +290,13 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         raise rendering.RenderError("the campaign no longer has this step")
     coupon = _coupon(step, letter, now)
     context = _context(letter, theme, coupon, now)
-    content = rendering.render(letter.template, context, letter.locale, theme)
-    unsubscribe = tokens.unsubscribe_link(letter.message_id)
     marketing = letter.kind == "marketing"
+    if letter.channel == "email":
+        content = rendering.render(letter.template, context, letter.locale, theme)
+    else:
+        words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
+        content = rendering.Content(words.title or letter.definition["name"], "", "", words.text)
+    unsubscribe = tokens.unsubscribe_link(letter.message_id)
     domain = theme.sender.address.rpartition("@")[2]
     name = " ".join(f"{letter.first_name} {letter.last_name}".split())
     message = Message(
@@ -300,7 +305,12 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         kind=letter.kind,
         sender=Address(theme.sender.address, theme.sender.name),
         reply_to=Address(theme.sender.reply_to, theme.sender.name),
-        recipient=Address(letter.email or "", name),
+        recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
+        channel=letter.channel,
+        phone=letter.phone if letter.channel == "sms" else None,
+        person=letter.person,
+        link=theme.shop.url,
+        expires_at=letter.expires_at,
         subject=content.subject,
         text=content.text,
         html=content.html,
@@ -313,6 +323,15 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
     )
     return message, coupon["code"] if coupon else None
+
+
+def _recipient(letter: Row[Any]) -> str:
+    """The mail address; for other channels one that stands for the person in the catcher and leads nowhere."""
+    if letter.channel == "email":
+        return letter.email or ""
+    return (
+        f"{(letter.phone or '').lstrip('+') if letter.channel == 'sms' else letter.person.hex}@{letter.channel}.invalid"
+    )
 
 
 def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     # sending
     sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")
     smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
+    email_url: str = Field("", description="where mail leaves: smtp://, ses://, sendgrid://, ...; empty: `smtp_url`")
+    sms_url: str = Field("", description="where text messages leave: sms://ACCOUNT:TOKEN@?from=..., or webhook://...")
+    webhook_url: str = Field("", description="your own system for push and the like: webhook://:SECRET@host/path")
+    banners: bool = Field(True, description="show banners on the shop's pages, when `sending` is on")
+    sms_segments: int = Field(4, ge=1, le=10, description="a text that needs more messages than this is not sent")
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026

@@ -91,17 +91,81 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
+create or replace function address_on(channel_ text, address_ text, phone_ text) returns text
+language sql immutable parallel safe as $$
+    select case channel_ when 'email' then address_ when 'sms' then phone_ end
+$$;
+comment on function address_on is 'What a channel writes to, as suppressions name it; null: a channel without addresses (banner, webhook), or none known.';
+
+create or replace function suppressed(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- what was said about one address speaks of its channel; who complained or was erased is left alone everywhere
+    select coalesce(
+        suppression_of(address_on(channel_, c.address, c.phone), kind_, now_),
+        case when channel_ <> 'email' then (
+            select s.reason from suppressions as s
+            where s.address in (c.address, c.phone) and s.reason in ('complained', 'erased', 'manual')
+              and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+            order by s.since limit 1
+        ) end
+    )
+    from customers as c where c.customer_id = customer
+$$;
+comment on function suppressed is 'Why not to write to this customer on this channel; null: nothing against it.';
+
 create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     select case
         when c.marketplace then 'marketplace'
-        when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
-        when suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
+        when channel_ = 'email' and (c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$') then 'no_address'
+        when channel_ = 'sms' and c.phone is null then 'no_address'
+        when channel_ = 'email' and suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
+        when channel_ <> 'email' and suppressed(customer, channel_, kind_, now_) is not null
+            then suppressed(customer, channel_, kind_, now_)
         when kind_ = 'marketing' and not consented(customer, channel_, topic_, now_) then 'no_consent'
     end
     from customers as c where c.customer_id = customer
 $$;
 comment on function unreachable is 'Why this person must not be written to at all (marketplace, no_address, a suppression, no_consent); null: may be.';
+
+create or replace function channels_of(definition jsonb) returns text[]
+language sql immutable parallel safe as $$
+    -- versions written before there were several channels have only the one
+    select case
+        when jsonb_typeof(definition -> 'every_channel') = 'array'
+            then array(select jsonb_array_elements_text(definition -> 'every_channel'))
+        else array[coalesce(definition ->> 'channel', 'email')]
+    end
+$$;
+comment on function channels_of is 'All channels the steps of a campaign may use.';
+
+create or replace function unreachable_on(customer bigint, channels text[], kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when cardinality(channels) = 1 then unreachable(customer, channels[1], kind_, topic_, now_)
+        when not exists (select from unnest(channels) as c where unreachable(customer, c, kind_, topic_, now_) is null)
+            then unreachable(customer, channels[1], kind_, topic_, now_)
+    end
+$$;
+comment on function unreachable_on is 'Why this person can be written to on none of the channels: the reason of the first; null: on one it is possible.';
+
+create or replace function channel_for(customer bigint, channels text[], kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select case
+        when cardinality(channels) = 1 then channels[1]
+        else coalesce(
+            (
+                select o.channel
+                from unnest(channels) with ordinality as o (channel, place), customers as c
+                where c.customer_id = customer and unreachable(customer, o.channel, kind_, topic_, now_) is null
+                order by o.channel is distinct from c.preferred_channel, o.place
+                limit 1
+            ),
+            channels[1]
+        )
+    end
+$$;
+comment on function channel_for is 'The channel of a message: what the customer prefers if it is offered, else the first on which the customer can be reached; none: the first, whose refusal is stored.';
 
 create or replace function exit_fact(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns text
 language sql stable parallel safe as $$
