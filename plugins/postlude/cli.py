@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from postlude import __version__, cli_approve, cli_coupons, cli_switch, db
+from postlude import __version__, cli_approve, cli_banner, cli_coupons, cli_switch, db
 from postlude.errors import GateClosed, InputError, PostludeError, Unavailable
 from postlude.settings import settings
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     bounce_domain: str = Field(
         "", description="domain whose mail lands in `mailbox`; set: every message has an own bounce address"
     )
+    hook_ses: str = Field("", description="topics SES reports to, comma separated ARNs; empty: /hooks/ses is closed")
+    hook_sendgrid: str = Field("", description="SendGrid's public key for signed events, base64")
+    hook_mailgun: str = Field("", description="Mailgun's HTTP webhook signing key")
+    hook_postmark: str = Field("", description="user:password that Postmark sends along")
+    hook_sms: str = Field("", description="Twilio's auth token, which signs its requests")
+    hook_webhook: str = Field("", description="secret with which your own system signs what it reports")
     mailbox: Path | None = Field(None, description="Maildir in which bounces, complaints and replies arrive")
     web_url: str = Field(
         "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"

@@ -371,6 +371,7 @@ EVENTS = Gate(
                         "complained",
                         "opened",
                         "clicked",
+                        "scanned",
                         "replied",
                         "rated",
                     ),

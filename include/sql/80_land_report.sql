@@ -1,0 +1,8 @@
+-- land_report: keep what a provider reported, as it came, until the feedback stage takes it in
+--
+-- reads, writes  event_inbox: one row per key
+-- params         source text, key text, raw json, now timestamptz
+-- re-run         safe: the same key is kept once
+insert into event_inbox (received_at, source, dedupe_key, payload, raw)
+values (:now, :source, :key, '{}', cast(:raw as jsonb))
+on conflict (dedupe_key) do nothing
