@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Row, text
 
-from postlude import db, rendering, switch, tokens
+from postlude import db, legal, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
@@ -296,6 +296,8 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
     else:
         words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
         content = rendering.Content(words.title or letter.definition["name"], "", "", words.text)
+    if marketing:
+        content = _lawful(content, letter, theme)
     unsubscribe = tokens.unsubscribe_link(letter.message_id)
     domain = theme.sender.address.rpartition("@")[2]
     name = " ".join(f"{letter.first_name} {letter.last_name}".split())
@@ -323,6 +325,18 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
     )
     return message, coupon["code"] if coupon else None
+
+
+def _lawful(content: rendering.Content, letter: Row[Any], theme: Any) -> rendering.Content:
+    """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
+    rule = legal.load_law().rule(letter.country, letter.locale)
+    if letter.channel == "sms":
+        return content._replace(text=legal.labelled(rule, content.text))
+    if letter.channel != "email":
+        return content
+    if lacking := list(legal.missing(rule, theme.shop, content.text, content.html)):
+        raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
+    return content._replace(subject=legal.labelled(rule, content.subject))
 
 
 def _recipient(letter: Row[Any]) -> str:

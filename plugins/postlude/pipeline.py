@@ -16,12 +16,26 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import audience, campaign_checks, coupons, db, enrolment, intake, outbox, quality, report, tokens, volume
+from postlude import (
+    audience,
+    campaign_checks,
+    coupons,
+    db,
+    enrolment,
+    intake,
+    legal,
+    outbox,
+    quality,
+    report,
+    tokens,
+    volume,
+)
 from postlude import feedback as feedback_stage
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
+from postlude.rendering import load_theme
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
 
@@ -482,6 +496,7 @@ def validate() -> list[Fault]:
     include = settings().include
     collect_faults(audience.load_segments, include / "segments")
     collect_faults(calendar)
+    faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
     pools = collect_faults(coupons.load_pools)
     for path in sorted((include / "sources").glob("[!.]*.yml")):
         collect_faults(load_source, path)
