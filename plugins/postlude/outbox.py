@@ -19,12 +19,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, Row, text
 
-from postlude import db, legal, rendering, switch, tokens
+from postlude import db, dkim, legal, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
-from postlude.message import Address, Message, Outcome, to_bytes
+from postlude.message import Address, Message, Outcome, envelope, to_bytes
 from postlude.rendering import short
 from postlude.settings import settings
 
@@ -176,7 +176,7 @@ class Outbox:
     def _hand_over(self, send: Send, claim: Row[Any], letter: Row[Any]) -> Outcome | None:
         try:
             message, coupon = write(letter, self.clock())
-            raw = to_bytes(message)
+            raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
@@ -325,6 +325,15 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
     )
     return message, coupon["code"] if coupon else None
+
+
+def _signed(message: Message, raw: bytes) -> bytes:
+    """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
+    config = settings()
+    if config.dkim_key is None or message.channel != "email":
+        return raw
+    domain = envelope(message.sender.address).rpartition("@")[2]
+    return dkim.signed(raw, domain, config.dkim_selector, dkim.kept_key(config.dkim_key), message.date)
 
 
 def _lawful(content: rendering.Content, letter: Row[Any], theme: Any) -> rendering.Content:

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026
+    dkim_key: Path | None = Field(
+        None, description="private key (PEM) that signs mails; none: the relay signs, or nobody"
+    )
+    dkim_selector: str = Field("postlude", pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
     bounce_domain: str = Field(
         "", description="domain whose mail lands in `mailbox`; set: every message has an own bounce address"
     )
