@@ -156,6 +156,14 @@ def test_a_phone_number_is_international_or_not_stored(world: World, wrong: str)
         world.do("update customers set phone = :p where customer_id = :c", p=wrong, c=customer)
 
 
+def test_a_delivered_number_is_taken_only_with_its_country(world: World) -> None:
+    read = {
+        "+49 (151) 123-456 78": "+4915112345678", "0049151 12345678": "+4915112345678", "0151 12345678": None,
+        "+1.415.555.0100": "+14155550100", "call me": None, "": None,
+    }  # fmt: skip
+    assert {given: world.one("select to_phone(:g)", g=given) for given in read} == read
+
+
 # ---------------------------------------------------------------- the words
 
 

@@ -19,6 +19,7 @@ set
     locale = coalesce(n.locale, c.locale),
     time_zone = coalesce(n.time_zone, c.time_zone),
     country = coalesce(n.country, c.country),
+    phone = coalesce(to_phone(n.phone), c.phone),
     marketplace = coalesce(n.marketplace, c.marketplace),
     created_at = coalesce(least(n.created_at, c.created_at), n.created_at),
     updated_at = coalesce(n.updated_at, c.updated_at)
@@ -31,7 +32,8 @@ where
         coalesce(n.email, c.email), coalesce(n.first_name, c.first_name), coalesce(n.last_name, c.last_name),
         coalesce(n.locale, c.locale), coalesce(n.time_zone, c.time_zone), coalesce(n.country, c.country),
         coalesce(n.marketplace, c.marketplace), coalesce(least(n.created_at, c.created_at), n.created_at),
-        coalesce(n.updated_at, c.updated_at)
+        coalesce(n.updated_at, c.updated_at), coalesce(to_phone(n.phone), c.phone)
     ) is distinct from (
-        c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.created_at, c.updated_at
+        c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.created_at, c.updated_at,
+        c.phone
     )

@@ -361,6 +361,14 @@ language sql immutable parallel safe as $$
 $$;
 comment on function postlude.to_day is 'An ISO 8601 date (a wall time after it is cut off), or null when the text is none.';
 
+create or replace function postlude.to_phone(given text) returns text
+language sql immutable parallel safe as $$
+    -- a number without its country is not guessed at: the customer is kept, and has none
+    select case when n.number ~ '^[+][1-9][0-9]{6,14}$' then n.number end
+    from (select regexp_replace(regexp_replace(btrim(given), '^00', '+'), '[ ()./-]', '', 'g') as number) as n
+$$;
+comment on function postlude.to_phone is 'A telephone number as E.164 writes it (+4930123456), or null when the text is none.';
+
 create or replace function postlude.to_flag(given text) returns boolean
 language sql immutable parallel safe as $$
     select case lower(btrim(given))
