@@ -8,6 +8,10 @@ not, all of it is held and `approve` waits for a named person (*Browse → Requi
 answer holds for exactly the audience that was asked about. Of a large release a small share goes first; `feedback`
 watches it and lets the rest follow. docs/approvals.md has the rules.
 
+`check_feeds`, in campaigns that rest on what has *not* happened, stands beside them: it judges the feeds such a campaign
+depends on and is red when one is stale. Nothing waits for it: `enrol` and the last look before hand-over leave out the
+customers of that shop by themselves, everybody else goes on. docs/gates.md has the rule.
+
 **When** after `segment`, for the same business date and as of the same instant. By hand at any time.
 
 **Parameters**
@@ -17,6 +21,9 @@ watches it and lets the rest follow. docs/approvals.md has the rules.
 **When it is red**
 - its only task is `broken_file`: the campaign file has mistakes; the log and the docs of the DAG list each with file,
   line and cure. The other campaigns go on. Mend the file; within a minute the DAG has its real tasks again.
+- `check_feeds`: the log names the feed and what is wrong with it (`postlude feeds`). Customers of that shop get nothing
+  from this campaign meanwhile, and what was planned for them expires; the other shops went on. Mend the feed and run
+  `ingest`; nothing has to be cleared.
 - `enrol`, `schedule`: the log names the reason; clear the task when that is mended.
 - `check_plan`: the planned messages look wrong; nothing of this run is released. Data Docs shows why.
 - `approve`: nobody answered within `POSTLUDE_APPROVAL_WAIT`. The messages stay held until they expire: answer with
@@ -84,6 +91,14 @@ def campaign_dag(path, campaign):
             stamp = run.stamp | {"now": wall_clock()}  # a person answers now, whatever the run speaks of
             return pipeline.decide(assessed["approval"], via="airflow", **answer, **stamp)
 
+        @stage
+        def check_feeds(run):
+            from postlude import pipeline
+
+            return pipeline.check_feeds(path, **run.stamp)
+
+        if campaign.feeds:
+            check_feeds()  # holds up nobody: the planning itself leaves out the shops whose feed is stale
         assessed = assess()
         asked = approve("approve", assessed="assess", users=campaign.approval.by, wait=settings().approval_wait)
         enrol() >> schedule() >> check_plan() >> assessed >> asked >> release(assessed)

@@ -12,7 +12,8 @@ starts `segment`.
 - `source`: one source only, by the name of its file, scheduled or not; empty: all scheduled ones that have something to deliver.
 
 **When it is red**
-- `extract`: the log names file and line. Mend or redeliver the file, then clear the task.
+- `extract`: the log names file and line. Mend or redeliver the file, then clear the task. A shop that does not answer is
+  asked again by itself; one that refuses its connection is named: renew the secret (docs/sources.md), then clear the task.
 - `check_orders`: the data failed the gate; the log names the expectation and the counts, Data Docs shows the rest.
   Nothing was loaded from this source. Get a corrected delivery, then clear the group.
 - `load`: too many rows were refused (see the table `quarantine`). As above.
@@ -20,8 +21,9 @@ starts `segment`.
   loaded.
 
 **Running it again is safe.** A file or row delivered twice counts once. A backfill loads history; what it starts
-downstream knows that it is a backfill and sends nothing. A run without a partition key (UI, API) takes the UTC date
-of its instant.
+downstream knows that it is a backfill and sends nothing. Runs that overlap (a backfill starts several) do not take each
+other's rows: whichever read a source last checks and loads all of it, and the `load` of the others waits for that
+(`taken_over`). A run without a partition key (UI, API) takes the UTC date of its instant.
 """
 
 from airflow.sdk import CronPartitionTimetable, Param, dag, task_group

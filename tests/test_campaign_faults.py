@@ -68,6 +68,13 @@ WRONG = [
     ("stop_while: []", "reentry: sometimes", 6, "never, once_per_anchor"),
     ("stop_while: []", "reentry: {after: 20 years}", 6, "longer than ten years"),
     ("max_age: 40 days}", "max_age: 40 days, once_per: customer}\nreentry: never", 5, "once in a lifetime already"),
+    # feeds
+    ("stop_while: []", "depends_on: [orders]", 6, 'leaves out "reviews"'),
+    ("stop_while: []", "depends_on: [orders, reviews, parcels]", 6, "must be one of orders, reviews, returns"),
+    ("stop_while: []", "depends_on: [orders, reviews, orders]", 6, '"orders" is named twice'),
+    ("stop_while: []", "depends_on: []", 6, "depends_on"),
+    ("stop_while: []", "depends_on: [orders, reviews]\nneeds_fresh_orders: false", 6, "keep one of the two"),
+    ("stop_while: []", "depends_on: [orders, reviews]\nkind: transactional", 6, "transactional mail waits for no feed"),
     # for whom
     ("within: [new]", "within: [nwe]", 9, 'there is no segment "nwe"; did you mean "new"'),
     ("exclude: [lapsed]", "exclude: [champions, new]", 10, "also in audience.within"),
@@ -214,6 +221,31 @@ def _include(monkeypatch: pytest.MonkeyPatch, include: Path) -> None:
 
     for module in ("campaign_checks", "pipeline", "rendering", "rendering.theme"):
         monkeypatch.setattr(f"postlude.{module}.settings", fake, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("pauses: [{campaign: win_bakc, from: 2026-12-20, until: 2026-12-27, why: x}]", 2, 'did you mean "win_back"'),
+        ("windows:\n  feedback_30: {opens: '10:00', closes: '19:00'}", 3, 'did you mean "feedback_30d"'),
+        (
+            "pressure:\n  caps:\n    - {most: 1, within: 30 days, campaigns: [feedback_30d, reviews]}",
+            4,
+            'there is no campaign "reviews"',
+        ),
+        ("pressure:\n  caps:\n    - {most: 1, within: 30 days, campaigns: []}", 4, "pressure.caps[0].campaigns"),
+    ],
+)
+def test_a_campaign_misspelt_in_the_calendar_is_told_at_its_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, words: str
+) -> None:
+    for file in (settings().include / "campaigns").glob("*.yml"):
+        shutil.copy(file, folder / file.name)
+    (folder.parent / "calendar.yml").write_text(f"window: {{opens: '09:00', closes: '20:00'}}\n{text}\n")
+    _include(monkeypatch, folder.parent)
+    faults = [str(fault) for fault in pipeline.validate()]
+    assert [fault for fault in faults if f"calendar.yml:{line}: " in fault and words in fault], faults
+    assert not [fault for fault in faults if "calendar.yml" in fault and words not in fault]
 
 
 def test_a_broken_file_or_table_takes_no_other_campaign_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

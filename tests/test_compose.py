@@ -84,7 +84,7 @@ def test_no_secret_has_a_default_and_env_example_knows_every_variable() -> None:
     used = dict(re.findall(r"(?<!\$)\$\{(\w+)(:[?-][^}]*)?\}", TEXT))
     assert set(used) == set(ENV_EXAMPLE)
     secret = {name for name in used if name.endswith(("_PASSWORD", "_SECRET", "_KEY"))}
-    assert len(secret) == 8
+    assert len(secret) == 9
     for name in secret:
         assert used[name].startswith(":?"), f"{name} must be required"
         assert ENV_EXAMPLE[name] == "", f"{name} must not be given away in .env.example"
@@ -115,7 +115,10 @@ def test_one_command_makes_every_secret_afresh() -> None:
 
 
 def test_mail_goes_to_the_catcher_until_somebody_switches_sending_on_and_names_a_relay() -> None:
-    for service in OURS.values():
+    for name, service in OURS.items():
+        if name == "web":  # sends nothing, and what strangers can reach knows no other secret
+            assert set(service["environment"]) == {"POSTLUDE_WEB_DB_URL", "POSTLUDE_SECRET", "POSTLUDE_WEB_URL"}
+            continue
         assert service["environment"]["POSTLUDE_SENDING"] == "${POSTLUDE_SENDING:-false}"
         assert service["environment"]["POSTLUDE_SMTP_URL"] == "${POSTLUDE_SMTP_URL:-}"
         assert "//mailpit:1025" in service["environment"]["POSTLUDE_CATCHER_URL"]
@@ -257,6 +260,7 @@ def test_airflow_gets_a_database_of_its_own_and_cannot_read_the_customers(databa
         "PATH": f"{psql.parent}:{os.environ['PATH']}",
         "PGHOST": str(database.query["host"]), "POSTGRES_USER": "postgres",
         "POSTGRES_DB": str(database.database), "AIRFLOW_DB_PASSWORD": "it's; drop table \"orders\"",
+        "POSTLUDE_WEB_DB_PASSWORD": "also; it's",
     }  # fmt: skip
     admin = create_engine(db._psycopg(database), isolation_level="AUTOCOMMIT")
     try:
@@ -269,6 +273,8 @@ def test_airflow_gets_a_database_of_its_own_and_cannot_read_the_customers(databa
                 == "airflow"
             )
             assert conn.scalar(text("select rolpassword is not null from pg_authid where rolname = 'airflow'"))
+            assert conn.scalar(text("select rolpassword is not null from pg_authid where rolname = 'postlude_web'"))
+            assert conn.scalar(text("select has_database_privilege('postlude_web', current_database(), 'connect')"))
             assert not conn.scalar(text("select has_database_privilege('airflow', current_database(), 'connect')"))
             assert not conn.scalar(text("select rolsuper or rolcreatedb from pg_roles where rolname = 'airflow'"))
     finally:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
+from postlude.campaign import load_campaign
 from postlude.errors import GateClosed, InputError, Refused, Unavailable
 
 pytestmark = pytest.mark.airflow
@@ -179,7 +180,12 @@ def test_every_campaign_enrols_schedules_is_checked_and_assessed_before_it_is_re
         "enrol": ["schedule"], "schedule": ["check_plan"], "check_plan": ["assess"], "assess": ["approve", "release"],
         "approve": ["release"], "release": [],
     }  # fmt: skip
-    assert [dag["tasks"] for dag in campaigns] == [steps] * len(campaigns)
+    # beside them, where the campaign rests on absence: it is red for a stale feed, and nothing waits for it
+    resting = {f"campaign__{path.stem}" for path in CAMPAIGNS.glob("*.yml") if load_campaign(path).feeds}
+    assert {"campaign__win_back", "campaign__feedback_30d"} <= resting
+    for dag_id in {name for name in bag["dags"] if name.startswith("campaign__")}:
+        beside = {"check_feeds": []} if dag_id in resting else {}
+        assert bag["dags"][dag_id]["tasks"] == steps | beside
 
 
 def test_the_asset_chain_is_partitioned_at_every_link(bag: dict[str, Any]) -> None:
@@ -352,6 +358,24 @@ def test_a_database_error_reaches_the_log_without_the_values_it_speaks_of(
     assert orchestration.without_values(closed) is closed
 
 
+def test_a_source_finds_its_connection_in_airflow(orchestration: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Connection
+
+    from postlude.settings import settings
+    from postlude.sources import _connections, load_source
+
+    kept = Connection(conn_id="shopify", conn_type="http", host="shop.example", password="p@ss", extra='{"a": 1}')
+    monkeypatch.setattr(_connections, "look_up", [])
+    monkeypatch.setenv("POSTLUDE_DB_URL", "postgresql://here/now")
+    monkeypatch.setattr(orchestration.BaseHook, "get_connection", lambda name: {"shopify": kept}[name])
+    orchestration.use_connection()
+    orchestration.use_connection()  # every task does; it is asked once
+    source = load_source(settings().include / "sources" / "shopify.yml")
+    found = _connections.access(source)
+    assert (found.password, found.extra, len(_connections.look_up)) == ("p@ss", {"a": 1}, 1)
+    assert _connections.web_address(source, found) == "https://shop.example"
+
+
 def test_the_airflow_connection_is_used_unless_a_url_is_set(
     orchestration: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,9 +483,9 @@ def test_the_dags_bring_a_shop_in_as_of_an_instant_and_plan_its_messages(tmp_pat
         runs = conn.execute(text("select stage, run_id, as_of, origin, outcome from runs order by started_at")).all()
         assert conn.scalar(text("select count(*) from customer_features")) > 900
         assert conn.scalar(text("select count(*) from messages")) > 0
-    assert [run.stage for run in runs] == [
-        "extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release",
-    ]  # fmt: skip
+    stages = [run.stage for run in runs]
+    stages.remove("check_feeds")  # stands beside the others
+    assert stages == ["extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release"]
     assert {(run.as_of.isoformat(), run.origin, run.outcome) for run in runs} == {(as_of, "manual", "done")}
     for dag_id, (run_id, _, _) in answers.items():
         assert any(run.run_id.startswith(f"{dag_id}/{run_id}/") for run in runs)

@@ -155,6 +155,21 @@ def test_real_deliveries_pass_the_gates(shop: Shop, real_data: Path, monkeypatch
     assert shop.check("features", now=now).metrics["rows"]["features"] > 2900
 
 
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_known_quirks_of_a_real_year_pass(shop: Shop, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UCI: a fifth of the lines without a customer, cancellations, negative pieces, prices of 0, lines twice."""
+    monkeypatch.setenv("POSTLUDE_REAL_DATA", str(real_data))
+    source = load_source(settings().include / "sources" / "online_retail.yml")
+    now = datetime(2010, 12, 10, tzinfo=UTC)
+    with shop.engine.begin() as conn:
+        intake.extract(conn, source, now, "run-1")
+    verdict = shop.check("orders", subject="online_retail", now=now)
+    assert verdict.success
+    (totals,) = verdict.metrics["measured"]["totals"]
+    assert 0 < totals["twice_share"] < 0.02 and 0 <= totals["negative_share"] < 0.01
+
+
 # ---------------------------------------------------------------- features
 
 

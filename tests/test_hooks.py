@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import URL, Engine, text
 
 from postlude import db, feedback, hooks, web
 from postlude.hooks import reports, sns
@@ -79,10 +79,18 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def client(engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, fetched: list[str]) -> Iterator[TestClient]:
+def pages(database: URL) -> Iterator[Engine]:
+    """Connected as the public pages are."""
+    made = db.engine(database.set(username=db.WEB_ROLE))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def client(pages: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, fetched: list[str]) -> Iterator[TestClient]:
     known = settings().model_copy(update=SECRETS)
     monkeypatch.setattr(web, "settings", lambda: known)
-    with TestClient(create_app(engine, clock), follow_redirects=False) as made:
+    with TestClient(create_app(pages, clock), follow_redirects=False) as made:
         yield made
 
 
@@ -309,8 +317,8 @@ def test_a_batch_may_be_large_where_the_provider_sends_batches(engine: Engine, c
     assert post(client, sendgrid(message, filler="x" * 1_100_000)) == 413
 
 
-def test_a_provider_that_is_not_set_up_is_not_there(engine: Engine, clock: Clock) -> None:
-    with TestClient(create_app(engine, clock)) as bare:
+def test_a_provider_that_is_not_set_up_is_not_there(pages: Engine, clock: Clock) -> None:
+    with TestClient(create_app(pages, clock)) as bare:
         assert {post(bare, SIGNERS[name](uuid4())) for name in SIGNERS} == {404}
         assert bare.post("/hooks/carrier_pigeon").status_code == 404
 

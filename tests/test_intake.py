@@ -54,6 +54,19 @@ def test_a_delivery_becomes_customers_orders_lines_and_parcels(shop: Shop) -> No
     assert shop.everything()["tables"] == []
 
 
+def test_files_that_overtake_each_other_in_one_delivery_take_no_date_away(shop: Shop) -> None:
+    shop.mapping.write_text(
+        MAPPING.replace("as delivered_at from parcels", "as delivered_at, _file, _line from parcels")
+    )
+    shop.deliver("people", "c1,,")
+    shop.deliver("sales", "o1,c1,2026-11-01 10:00:00,,,")
+    shop.deliver("positions", "o1,tea,2,3.50")
+    shop.deliver("parcels1", "o1,2026-11-02 08:00:00,2026-11-04 09:00:00")
+    shop.deliver("parcels2", "o1,2026-11-02 08:00:00,")  # written before it arrived, read after
+    shop.ingest()
+    assert shop.ask("select delivered_at from shipments") == [(datetime(2026, 11, 4, 8, tzinfo=UTC),)]
+
+
 def test_the_same_files_again_change_nothing_whatever_they_are_called(shop: Shop) -> None:
     shop.deliver("people", "c1,,")
     sales = shop.deliver("sales", "o1,c1,2026-11-01 10:00:00,,,")

@@ -185,4 +185,4 @@ def test_progress_is_told_while_files_are_read(shop: Shop) -> None:
 def test_every_shipped_source_file_and_mapping_is_sound() -> None:
     sources = load_sources()
     assert {"online_retail", "olist"} <= {source.id for source in sources}
-    assert kinds() == ["files"]
+    assert "files" in kinds()

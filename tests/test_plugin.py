@@ -58,8 +58,8 @@ json.dump(answers, open(sys.argv[2], "w"))
 """
 
 
-def airflow(script: str, home: Path, plugins: Path, *arguments: str) -> Any:
-    """What a script of a process with Airflow wrote into the file named by its last argument."""
+def airflow(script: str, home: Path, plugins: Path, *arguments: str, **more: str) -> Any:
+    """What a script of a process with Airflow wrote into the file named by its last argument; more: its environment."""
     home.mkdir(parents=True, exist_ok=True)
     answer = home / "answer.json"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "POSTLUDE"))}
@@ -71,7 +71,7 @@ def airflow(script: str, home: Path, plugins: Path, *arguments: str) -> Any:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-" * 5,
         "POSTLUDE_HOME": str(home / "postlude"),
-    }
+    } | more
     done = subprocess.run(  # noqa: PLW1510
         (sys.executable, "-c", script, *arguments, str(answer)),
         env=env,

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from fake_providers import Provider
-from postlude import campaign_checks, pipeline
+from postlude import campaign_checks, db, pipeline
 from postlude.campaign import Campaign
 from postlude.channels import channel
 from postlude.errors import InputError
 from postlude.rendering import RenderError, short
 from postlude.settings import settings
+from test_ghosts import passage, schedule
 from world import World, at, calendar, campaign
 
 LAPSED, NOW = "2025-09-02", "2026-03-02 10:00"
@@ -98,6 +99,55 @@ def test_a_bounced_mailbox_says_nothing_about_the_phone_and_a_complaint_says_eve
                  "where customer_id = :c", c=customer, r=reason, s=scope)  # fmt: skip
     world.plan(offering("sms", "email"), NOW)
     assert (planned(world, bounced), planned(world, complained)) == (["sms"], [])
+
+
+def test_a_complaint_about_a_text_holds_for_mail_and_a_stop_does_not(world: World) -> None:
+    complained, stopped = (lapsed(world, f"+491511234567{n}", sms=True) for n in (1, 2))
+    for customer, reason in ((complained, "complained"), (stopped, "unsubscribed")):
+        world.do("insert into suppressions (address, scope, reason, since) select phone, 'marketing', :r, '2026-01-01' "
+                 "from customers where customer_id = :c", c=customer, r=reason)  # fmt: skip
+    world.plan(offering("sms", "email"), NOW)
+    assert (planned(world, complained), planned(world, stopped)) == ([], ["email"])
+
+
+def test_a_stop_under_one_number_of_a_person_holds_for_their_other_number_and_not_for_mail(world: World) -> None:
+    person, other = lapsed(world, "+4915112345671", sms=True), world.customer()
+    world.do("update customers set phone = '+4915112345672', merged_into = :p where customer_id = :c", p=person, c=other)
+    world.do("insert into suppressions (address, scope, reason, since) values ('+4915112345672', 'marketing', 'unsubscribed', "
+             "'2026-01-01')")  # fmt: skip
+    asked = "select suppression_of_person(:c, :on, 'marketing', '2026-03-02')"
+    told = {name: world.one(asked, c=person, on=name) for name in ("sms", "email", "banner")}
+    assert told == {"sms": "unsubscribed", "email": None, "banner": None}
+    world.plan(offering("sms", "email"), NOW)
+    assert planned(world, person) == ["email"]
+
+
+def test_the_control_group_has_its_turn_on_the_channel_the_others_get(world: World) -> None:
+    offer = offering("sms", "email")
+    people = [
+        (lapsed(world, phone, sms=sms, prefers=prefers), arm)
+        for phone, sms, prefers in (
+            ("+4915112345671", True, None), (None, True, None), ("+4915112345672", False, None),
+            ("+4915112345673", True, "email"), ("+4915112345674", True, "banner"),
+        )
+        for arm in ("treated", "holdout")
+    ]  # fmt: skip
+    for customer, arm in people:
+        passage(world, offer, customer, "2026-02-28 10:00", arm)
+    schedule(world, offer, at(NOW))
+    found = dict(world.do("select customer_id, channel from turns"))
+    assert [found[c] for c, _ in people] == ["sms", "sms", *["email"] * 6, "sms", "sms"]
+    assert world.do("select distinct e.arm, g.ghost from turns as g join enrolments as e using (enrolment_id) order by 1") == [
+        ("holdout", True), ("treated", False),
+    ]  # fmt: skip
+
+
+def test_a_channel_on_which_only_ghosts_are_due_is_served_and_nobody_is_said_to_wait(world: World) -> None:
+    offer = offering("sms")
+    passage(world, offer, lapsed(world, "+4915112345671", sms=True), "2026-02-28 10:00", "holdout")
+    schedule(world, offer, at(NOW))
+    with db.transaction(world.engine) as conn:
+        assert db.run(conn, "40_channels_due", now=at("2026-03-06 12:00")).all() == [("sms", False)]
 
 
 def test_a_number_that_does_not_exist_is_suppressed_and_the_mailbox_is_not(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 
 from crowd import due, people, plain
 from postlude import db
-from postlude.calendar import Cap, Pressure, Window
+from postlude.calendar import Cap, Pause, Pressure, Window
 from postlude.message import Outcome
 from world import World, at, calendar, days
 
@@ -125,6 +126,41 @@ def test_a_cap_of_a_topic_limits_that_topic_only(world: World) -> None:
     world.deliver(*asks, *offers, now="2026-06-01 10:00")
     assert [row[2] for row in outcome(world)].count("sent") == 3
     assert outcome(world)[1][4].endswith("(at most 1 in 30 days, survey)") or outcome(world)[0][4].endswith("survey)")
+
+
+def test_the_end_of_a_pause_is_no_burst(world: World) -> None:
+    everybody = people(world, 120)
+    pause = Pause.model_validate({"campaign": "all", "from": "2026-06-01", "until": "2026-06-02", "why": "stocktaking"})
+    press(world, {"caps": []}, pauses=(pause,))
+    due(world, plain("first"), everybody, at("2026-06-01 10:00"), days(5))
+    assert world.deliver(plain("first"), now="2026-06-02 23:59") == {}
+    at_once = world.deliver(plain("first"), now="2026-06-03 00:00")
+    assert at_once["scheduled:paused"] > 110
+    gone = [len(world.post.taken)]
+    for minutes in range(20, 121, 20):
+        world.deliver(plain("first"), now=at("2026-06-03 00:00") + timedelta(minutes=minutes))
+        gone.append(len(world.post.taken))
+    assert gone[-1] == len(everybody)
+    assert all(5 <= later - before <= 40 for before, later in itertools.pairwise(gone))
+
+
+def test_several_campaigns_share_the_budget_for_asking_one_person(world: World) -> None:
+    ana, ben = people(world, 2)
+    press(world, {"caps": [{"most": 1, "within": "30 days", "campaigns": ["ask", "review"]}]})
+    ask, review, offer = plain("ask"), plain("review", topic="survey"), plain("offer")
+    due(world, ask, [ana], at("2026-06-01 10:00"), days(2))
+    due(world, review, [ana, ben], at("2026-06-01 10:00"), days(60))
+    due(world, offer, [ana], at("2026-06-01 10:00"), days(3))
+    world.deliver(ask, review, offer, now="2026-06-01 10:00")
+    budget = "ask/miss_you (at most 1 in 30 days, ask and review)"
+    assert [row[:5] for row in outcome(world)] == [
+        ("ask", ana, "sent", None, "250 ok"),
+        ("offer", ana, "sent", None, "250 ok"),
+        ("review", ana, "scheduled", "capped", budget),
+        ("review", ben, "sent", None, "250 ok"),
+    ]
+    world.deliver(ask, review, offer, now="2026-07-01 13:00")
+    assert world.received(ana) == ["miss_you"] * 3
 
 
 def test_a_day_of_the_calendar_is_the_recipients_day_and_a_rolling_day_is_not(world: World) -> None:

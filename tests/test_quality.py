@@ -203,12 +203,9 @@ def test_data_docs_show_counts_and_ask_no_foreign_host(shop: Shop, tmp_path: Pat
     message = shop.closed("orders", docs=tmp_path, run_id="scheduled__2026-03-01T06:00:00+00:00")
     folder = tmp_path / "orders" / "scheduled__2026-03-01T06-00-00-00-00.toys"
     assert str(folder / "index.html") in message
-    assert sorted(page.name for page in folder.iterdir()) == [
-        "index.html",
-        "order_lines.html",
-        "orders.html",
-        "staged.html",
-    ]
+    assert sorted(page.name for page in folder.iterdir()) == sorted(
+        ["index.html", *(f"{batch.name}.html" for batch in suites.ORDERS.batches)]
+    )
     index, page = ((folder / name).read_text() for name in ("index.html", "orders.html"))
     assert "expect_column_values_to_match_regex" in index and "<td>1</td><td>200</td>" in index
     assert "1 unexpected values found" in page and "must match this regular expression" in page

@@ -16,7 +16,7 @@ from world import World, at, campaign
 from written import written
 
 ROOT = Path(__file__).resolve().parents[1]
-STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown"}
+STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown", "went"}
 NO_REASONS = {"enrolled", "treated", "holdout", "once", "completed", "goal_met", "left_audience", "suppressed", "stopped", "ambiguous",
               "released", "hard", "marketing"}  # fmt: skip
 
@@ -153,3 +153,20 @@ def test_why_tells_a_trigger_by_date_and_the_conditions_of_a_step(world: World, 
     assert told("2026-05-20 09:00")["trigger"] == ("no", "a customer’s birthday: not after 2026-05-18 09:00 UTC")
     world.do("update customers set birthday = '1890-05-10'")
     assert told("2026-05-10 09:00")["trigger"][0] == "no"
+
+
+def test_of_the_past_why_says_what_was_known_then(world: World) -> None:
+    ana = lapsing(world)
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    world.do(
+        "insert into consents values (:c, 'email', 'marketing', false, '2026-06-01 09:00', 'mail', '2026-06-01 11:00')",
+        c=ana,
+    )
+    world.do("insert into suppressions (address, scope, reason, since) select address, 'all', 'complained', '2026-06-01 13:00' "
+             "from customers")  # fmt: skip
+    told = {hour: trace(world, ana, "win_back", f"2026-06-01 {hour}:00")["may be written to"] for hour in (10, 12, 14)}
+    assert told == {
+        10: ("yes", "has an address and agreed to it"),
+        12: ("no", "has not agreed to marketing by email"),
+        14: ("no", "suppressed: complained"),
+    }

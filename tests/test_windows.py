@@ -105,7 +105,11 @@ def test_the_clock_is_the_profiles_else_the_countrys_if_it_has_one_else_the_shop
 
 
 def test_no_marketing_on_a_public_holiday_of_the_recipients_country(world: World) -> None:
-    world.calendar = calendar(holidays=Holidays(countries=("DE", "KR")), blackout_days=())  # type: ignore[call-arg]
+    world.calendar = calendar(
+        holidays=Holidays(countries=("DE", "KR")),  # type: ignore[call-arg]
+        blackout_days=(),
+        spread=timedelta(0),
+    )
     # 3 October is German Unity Day, and Gaecheonjeol in Korea; 5 October 2026 is its substitute there, and an ordinary Monday in Germany
     sent: dict[str | None, str] = {}
     back = campaign("win_back")

@@ -1,5 +1,7 @@
 """Pictures for README and docs, taken from a running stack: `make up`, then `make screenshots`.
 
+With names (`python tools/screenshots.py stop why`) only these are taken anew.
+
 Needs Chromium (Debian: apt-get install chromium) and the packages of requirements/dev.txt.
 """
 
@@ -10,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FrameLocator, Page, sync_playwright
 
 from postlude import stack
 from postlude.settings import settings
@@ -39,23 +41,18 @@ def main() -> int:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
         sign_in(page, airflow, password)
+        mails = page.request.get(f"{catcher}/api/messages?limit=500").json()
+        if wanted("stop"):
+            stop(page, airflow)
+        if wanted("why") and mails["messages"]:
+            why(page, airflow, mails["messages"][0]["to"][0])
         take(page, f"{airflow}/dags?limit=50", "dags", wait=4000)
-        token = page.request.post(f"{airflow}/auth/token", data={"username": "admin", "password": password}).json()
-        header = {"Authorization": f"Bearer {token['access_token']}"}
-        dag = "ingest"
-        runs = page.request.get(
-            f"{airflow}/api/v2/dags/{dag}/dagRuns?order_by=-start_date&limit=1", headers=header
-        ).json()
-        run = runs["dag_runs"][0]["dag_run_id"]
-        page.goto(f"{airflow}/dags/{dag}/runs/{run}")
-        page.wait_for_timeout(3000)
-        page.mouse.click(163, 79)  # the button that shows the run as a graph; it has no name
-        page.wait_for_timeout(3000)
-        save(page, "run")
+        if wanted("run"):
+            newest_run(page, airflow, password)
         take(page, f"{airflow}/plugin/postlude-report", "report-in-airflow", wait=3000)
         take(page, f"{catcher}/", "catcher", wait=500)
-        mails = page.request.get(f"{catcher}/api/messages?limit=500").json()
         for campaign in ("feedback_30d", "win_back", "loyalty_join"):
             mail = next((m for m in mails["messages"] if m.get("campaign") == campaign), None)
             if mail:
@@ -77,7 +74,61 @@ def sign_in(page: Page, airflow: str, password: str) -> None:
     page.wait_for_timeout(3000)
 
 
+def newest_run(page: Page, airflow: str, password: str) -> None:
+    """The newest run of `ingest`, as a graph."""
+    token = page.request.post(f"{airflow}/auth/token", data={"username": "admin", "password": password}).json()
+    header = {"Authorization": f"Bearer {token['access_token']}"}
+    dag = "ingest"
+    runs = page.request.get(f"{airflow}/api/v2/dags/{dag}/dagRuns?order_by=-start_date&limit=1", headers=header).json()
+    run = runs["dag_runs"][0]["dag_run_id"]
+    page.goto(f"{airflow}/dags/{dag}/runs/{run}")
+    page.wait_for_timeout(3000)
+    page.mouse.click(163, 79)  # the button that shows the run as a graph; it has no name
+    page.wait_for_timeout(3000)
+    save(page, "run")
+
+
+def stop(page: Page, airflow: str) -> None:
+    """The page Stop mail with one stop in force, which is lifted again."""
+    frame = framed(page, f"{airflow}/plugin/postlude-stop")
+    frame.locator("input[value=campaign]").check()
+    frame.locator("#name").select_option("loyalty_join")
+    frame.locator("#why").fill("the voucher of the club is wrong")
+    frame.locator("button.stop").click()
+    frame.locator("#stops tr").first.wait_for()
+    save(page, "stop")
+    frame.locator("#stops button").first.click()
+    frame.locator("#go-why").fill("the picture is taken")
+    frame.locator("#let-go button").first.click()
+    frame.locator("#lifted tr").first.wait_for()
+
+
+def why(page: Page, airflow: str, customer: str) -> None:
+    """The page Why? for one customer."""
+    frame = framed(page, f"{airflow}/plugin/postlude-why")
+    frame.locator("#customer").fill(customer)
+    frame.locator("#ask button").click()
+    frame.locator("#answer h2").first.wait_for()
+    page.wait_for_timeout(500)
+    save(page, "why")
+
+
+def framed(page: Page, url: str) -> FrameLocator:
+    """One of our pages in the Airflow UI, once its data is there."""
+    page.goto(url)
+    frame = page.frame_locator("iframe")
+    frame.locator("h1").first.wait_for()
+    page.wait_for_timeout(2000)
+    return frame
+
+
+def wanted(name: str) -> bool:
+    return not sys.argv[1:] or name in sys.argv[1:]
+
+
 def take(page: Page, url: str, name: str, wait: int) -> None:
+    if not wanted(name):
+        return
     page.goto(url)
     page.wait_for_timeout(wait)
     save(page, name)

@@ -52,8 +52,8 @@ SHOP = (
 LAPSED = (
     "insert into segment_definitions values ('lapsed', '{}', 'bench', :now)",
     "insert into feature_state values (true, :now, 'bench', :now)",
-    "insert into customer_features select o.customer_id, 'shop', o.placed_at, o.placed_at, o.order_id, 180, 1, 50, null, 'lapsed', "
-    "o.placed_at + interval '180 days', null, null, 1, 1, 1 from orders as o",
+    "insert into customer_facts select o.customer_id, 'shop', o.placed_at, o.placed_at, o.order_id, 1, 50, null, 'lapsed', "
+    "o.placed_at + interval '180 days', null, null from orders as o",
     "insert into segment_memberships select 'lapsed', customer_id, :now - random() * interval '2 days', :now, null from customers",
 )
 

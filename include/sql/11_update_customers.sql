@@ -1,6 +1,6 @@
 -- update_customers: take over what a delivery says about customers we know; a blank never erases what is known.
 --
--- reads   staging_customers, customer_identities
+-- reads   staging_customers
 -- writes  customers
 -- params  source text
 -- re-run  safe: an older or equal version changes nothing
@@ -21,19 +21,23 @@ set
     country = coalesce(n.country, c.country),
     phone = coalesce(to_phone(n.phone), c.phone),
     marketplace = coalesce(n.marketplace, c.marketplace),
+    -- an address is proved or not; a new one is not because the old one was
+    email_verified = coalesce(n.email_verified, c.email_verified and coalesce(n.email, c.email) is not distinct from c.email),
+    person_key = coalesce(n.person_key, c.person_key),
     created_at = coalesce(least(n.created_at, c.created_at), n.created_at),
     updated_at = coalesce(n.updated_at, c.updated_at)
 from newest as n
-inner join customer_identities as i on i.source_id = :source and i.source_customer_id = n.source_customer_id
 where
-    c.customer_id = i.customer_id and c.source_id = :source and c.source_customer_id = n.source_customer_id
+    c.source_id = :source and c.source_customer_id = n.source_customer_id
     and (c.updated_at is null or n.updated_at > c.updated_at)
     and (
         coalesce(n.email, c.email), coalesce(n.first_name, c.first_name), coalesce(n.last_name, c.last_name),
         coalesce(n.locale, c.locale), coalesce(n.time_zone, c.time_zone), coalesce(n.country, c.country),
-        coalesce(n.marketplace, c.marketplace), coalesce(least(n.created_at, c.created_at), n.created_at),
+        coalesce(n.marketplace, c.marketplace),
+        coalesce(n.email_verified, c.email_verified and coalesce(n.email, c.email) is not distinct from c.email),
+        coalesce(n.person_key, c.person_key), coalesce(least(n.created_at, c.created_at), n.created_at),
         coalesce(n.updated_at, c.updated_at), coalesce(to_phone(n.phone), c.phone)
     ) is distinct from (
-        c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.created_at, c.updated_at,
-        c.phone
+        c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.email_verified,
+        c.person_key, c.created_at, c.updated_at, c.phone
     )

@@ -7,13 +7,13 @@
 create temporary table keyed_lines on commit drop as
 with delivered as (
     select
-        o.order_id,
+        coalesce(c.order_id, o.order_id) as order_id,
         s.line_key,
         s.sku,
         s.description,
         s.quantity,
         s.unit_price,
-        coalesce(s.placed_at, o.placed_at) as placed_at,
+        coalesce(s.placed_at, c.lines_at, o.placed_at) as placed_at,
         s._file,
         s._row,
         case
@@ -23,12 +23,16 @@ with delivered as (
             ))
         end as content
     from staging_order_lines as s
-    inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
     left join chosen_orders as c on c.source_order_id = s.source_order_id
+    -- only a line without its order in the same delivery is looked up among the stored ones
+    left join orders as o
+        on o.source_id = :source
+        and o.source_order_id = case when c.source_order_id is null then s.source_order_id end
     left join staging_files as told on told.number = s._file
     left join staging_files as chosen on chosen.number = c.chosen_file
     where
         cardinality(s.problems) = 0
+        and coalesce(c.order_id, o.order_id) is not null
         and c.verdict is distinct from 'older'
         -- where orders and lines come in the same files, only the file of the newest version speaks
         and (c.version is null or told.entity is distinct from chosen.entity or s._file = c.chosen_file)

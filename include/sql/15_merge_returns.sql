@@ -1,6 +1,6 @@
 -- merge_returns: returns. Dates only add up, except that the last delivery says whether the return is closed.
 --
--- reads   staging_returns, orders
+-- reads   staging_returns, orders, chosen_orders
 -- writes  returns
 -- params  source text
 -- re-run  safe: an equal row changes nothing
@@ -10,12 +10,19 @@ select distinct on (o.order_id, s.return_key)
     s.return_key,
     s.sku,
     s.requested_at,
-    s.received_at,
-    s.refunded_at,
+    max(s.received_at) over (partition by o.order_id, s.return_key),
+    max(s.refunded_at) over (partition by o.order_id, s.return_key),
     s.closed_at
 from staging_returns as s
 inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
-where cardinality(s.problems) = 0
+left join chosen_orders as c on s.source_order_id = c.source_order_id
+where
+    cardinality(s.problems) = 0
+    -- what came with an older version of the order does not open a closed return again
+    and not (
+        coalesce(c.verdict, '') = 'older'
+        and exists (select from returns as r where r.order_id = o.order_id and r.return_key = s.return_key and r.closed_at is not null)
+    )
 order by o.order_id, s.return_key, s._file desc nulls last, s._row desc
 on conflict (order_id, return_key) do update set
     sku = excluded.sku,

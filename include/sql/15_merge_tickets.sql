@@ -4,11 +4,12 @@
 -- writes  tickets
 -- params  source text
 -- re-run  safe: an equal row changes nothing
-insert into tickets as t (source_id, ticket_key, customer_id, opened_at, closed_at)
+insert into tickets as t (source_id, ticket_key, customer_id, source_customer_id, opened_at, closed_at)
 select distinct on (s.ticket_key)
     :source,
     s.ticket_key,
     i.customer_id,
+    s.source_customer_id,
     s.opened_at,
     s.closed_at
 from staging_tickets as s
@@ -17,6 +18,7 @@ where cardinality(s.problems) = 0
 order by s.ticket_key, s._file desc nulls last, s._row desc
 on conflict (source_id, ticket_key) do update set
     customer_id = excluded.customer_id,
+    source_customer_id = excluded.source_customer_id,
     opened_at = excluded.opened_at,
     closed_at = excluded.closed_at
 where (t.customer_id, t.opened_at, t.closed_at) is distinct from (excluded.customer_id, excluded.opened_at, excluded.closed_at)

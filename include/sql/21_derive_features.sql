@@ -1,12 +1,12 @@
--- derive_features: facts per customer as of an instant, into the transaction's own table features_now.
+-- derive_features: facts per customer as of an instant, into the transaction's own table facts_now.
 --
--- reads   orders, customers
--- writes  features_now (temporary, with the columns of customer_features)
+-- reads   orders_in_question (temporary view: all orders, or those of customers_in_question), customers
+-- writes  facts_now (temporary, with the columns of customer_facts)
 -- params  now timestamptz, new_days int, active_days int, at_risk_days int, loyalty_orders int, loyalty_spend numeric
 -- re-run  into an empty table
-insert into features_now (
-    customer_id, source_id, first_order_at, last_order_at, last_order_id, recency_days, frequency, monetary,
-    median_gap_days, stage, stage_since, next_stage_at, loyal_since, r_score, f_score, m_score
+insert into facts_now (
+    customer_id, source_id, first_order_at, last_order_at, last_order_id, frequency, monetary, median_gap_days,
+    stage, stage_since, next_stage_at, loyal_since
 )
 with counted as (
     -- one pass in the order of the index orders_counted; all windows share one definition
@@ -19,7 +19,7 @@ with counted as (
         sum(coalesce(counted_amount, 0)) over passage as spent,
         date_part('epoch', counted_at - lag(counted_at) over passage) as gap,
         lead(order_id) over passage is null as newest
-    from orders
+    from orders_in_question
     where counted_at < :now and customer_id is not null and (cancelled_at is null or cancelled_at > :now)
     window passage as (partition by customer_id order by counted_at, order_id rows unbounded preceding)
 ),
@@ -55,7 +55,6 @@ staged as (
     select
         histories.*,
         thresholds.*,
-        cast(floor(extract(epoch from :now - last_order_at) / 86400) as int) as recency_days,
         case
             when last_order_at > :now - new_for and frequency = 1 then 'new'
             when last_order_at > :now - active_for then 'active'
@@ -72,7 +71,6 @@ select
     first_order_at,
     last_order_at,
     last_order_id,
-    recency_days,
     frequency,
     monetary,
     median_gap_days,
@@ -89,9 +87,6 @@ select
         when 'active' then last_order_at + active_for
         when 'at_risk' then last_order_at + at_risk_for
     end as next_stage_at,
-    loyal_since,
-    cast(ntile(5) over (partition by customers.source_id order by recency_days desc, staged.customer_id) as smallint) as r_score,
-    cast(ntile(5) over (partition by customers.source_id order by frequency, staged.customer_id) as smallint) as f_score,
-    cast(ntile(5) over (partition by customers.source_id order by monetary, staged.customer_id) as smallint) as m_score
+    loyal_since
 from staged
 inner join customers on customers.customer_id = staged.customer_id

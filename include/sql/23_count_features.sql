@@ -1,6 +1,6 @@
 -- count_features: how many customers and counted orders there are, and how many customers per stage.
 --
--- reads   features_now (temporary)
+-- reads   customers_counted (temporary view: customer_facts, or facts_now where the present stays as it is)
 -- writes  nothing
 -- params  none
 -- re-run  safe
@@ -11,4 +11,4 @@ select
     count(*) filter (where stage = 'at_risk') as at_risk,
     count(*) filter (where stage = 'lapsed') as lapsed,
     cast(coalesce(sum(frequency), 0) as bigint) as orders
-from features_now
+from customers_counted

@@ -1,17 +1,17 @@
 -- enter_segments: open a membership for every member who has none.
 --
--- reads   members_now (temporary)
+-- reads   members_now, members_before (both temporary)
 -- writes  segment_memberships
 -- params  now timestamptz
--- re-run  safe; after leave_segments
+-- re-run  after leave_segments, once
 with entered as (
     insert into segment_memberships (segment_id, customer_id, entered_at, seen_at)
     select new.segment_id, new.customer_id, coalesce(new.since, :now), :now
     from members_now as new
     where not exists (
         select 1
-        from segment_memberships as old
-        where old.segment_id = new.segment_id and old.customer_id = new.customer_id and old.left_at is null
+        from members_before as old
+        where old.segment_id = new.segment_id and old.customer_id = new.customer_id
     )
     returning segment_id
 )

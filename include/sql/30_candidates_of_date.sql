@@ -22,7 +22,8 @@ with dated as (
     left join time_zones as z on c.time_zone = z.zone
     left join customer_features as f on c.customer_id = f.customer_id
     where
-        case cast(:date_of as text)
+        c.merged_into is null
+        and case cast(:date_of as text)
             when 'birthday' then c.birthday is not null
             when 'renewal' then c.renews_on is not null
             else f.customer_id is not null

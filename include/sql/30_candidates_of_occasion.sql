@@ -37,7 +37,8 @@ from customers as c
 left join time_zones as z on c.time_zone = z.zone
 inner join zones as i on c.source_id = i.source_id and i.own is not distinct from z.zone
 where
-    i.anchor_at <= :now
+    c.merged_into is null
+    and i.anchor_at <= :now
     and i.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)
     and (
         cast(:within as text []) = '{}'

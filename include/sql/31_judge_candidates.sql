@@ -15,10 +15,10 @@ with looked_at as (
         c.anchor_at,
         c.watch_from,
         coalesce(
-            unreachable_on(c.customer_id, :channels, :kind, :topic, :now),
+            u.reason,
             case when c.anchor_at < :activated_at then 'before_activation' end,
             c.objection,
-            exit_fact(:exit_on, c.customer_id, c.order_id, c.watch_from, :now),
+            x.fact,
             case
                 when cast(:within as text []) <> '{}' and not exists (
                     select 1 from segment_memberships as m
@@ -58,6 +58,8 @@ with looked_at as (
             end
         ) as reason
     from candidates as c
+    left join reachability_on(cast(:channels as text []), :kind, :topic, :now) as u on c.customer_id = u.customer_id
+    left join lateral exit_facts(:exit_on, c.customer_id, c.order_id, c.watch_from, :now) as x on true
     where not exists (
         select 1 from enrolments as e
         where e.campaign_id = :campaign and e.customer_id = c.customer_id and e.anchor_key = c.anchor_key

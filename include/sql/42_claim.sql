@@ -1,12 +1,15 @@
 -- claim: the last look. Every rule is read again for the locked messages; what passes becomes `sending` for this worker,
 -- what does not gets its reason. Stale feeds, closed windows and caps only put off, until the message expires.
 -- Whatever is due for one customer is ranked by priority, deadline, due time, id: the order of planning decides nothing.
+-- With `ghosts` the same rules give ghosts their turn, as if the control group they are of were written to: they compete with the
+-- real messages in `ids`, which are left as they are.
 --
 -- reads   enrolments, campaign_versions, recipients, consents, suppressions, orders, returns, reviews, tickets,
---         customer_features, segment_memberships, events, coupons
--- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts
+--         customer_features, segment_memberships, events, coupons, breaks, turns, holdouts
+-- writes  messages: scheduled -> sending, expired, cancelled, skipped, held (no coupon left), or later; attempts;
+--         ghost_messages: scheduled -> went, expired, cancelled, skipped, or later
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
---         stale_sources text[], rules jsonb, reach interval, when_full text, spread interval
+--         stale_feeds text[], rules jsonb, reach interval, when_full text, spread interval, ghosts boolean
 -- re-run  safe: only rows still scheduled are touched
 with due as (
     select
@@ -19,6 +22,13 @@ with due as (
         m.send_at,
         m.expires_at,
         m.channel,
+        m.ghost,
+        -- the control group a ghost stands for: all marketing, or its campaign
+        case
+            when not m.ghost then null
+            when exists (select 1 from holdouts as g where g.customer_id = m.customer_id and g.campaign_id = '' and g.held) then ''
+            else m.campaign_id
+        end as control,
         step_refused(v.definition, m.step_id, m.enrolment_id, :now) as unfit,
         passage_fact(v.definition, m.enrolment_id, :now) as passage_fact,
         m.reason as last_reason,
@@ -32,13 +42,18 @@ with due as (
         w.opens,
         w.closes,
         w.weekdays,
-        coalesce((v.definition ->> 'rests_on_absence')::boolean, true)
-        and r.source_id = any(cast(:stale_sources as text [])) as stale
-    from messages as m
+        -- what waited for the end of a pause is spread like what waited for a window
+        case
+            when m.kind = 'marketing' and m.send_at < w.resumed then
+                w.resumed + cast(:spread as interval)
+                * (('x' || substr(md5(m.message_id::text || extract(epoch from w.resumed)), 1, 6))::bit(24)::int / 16777216.0)
+        end as after_pause,
+        rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
+    from turns as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     inner join recipients as r on m.customer_id = r.customer_id
-    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [])
+    inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [], resumed timestamptz)
         on m.campaign_id = w.campaign_id
     left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
@@ -50,6 +65,7 @@ facts as (
         coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
         unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
         stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
+        case when d.kind = 'marketing' then break_until(d.customer_id, :now) end as break_until,
         case
             when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
             else cast(:now as timestamptz)
@@ -62,21 +78,26 @@ judged as (
         f.*,
         case
             when f.expires_at <= :now and f.stale then 'feed_stale'
-            when f.expires_at <= :now and f.last_reason = 'capped' then 'capped'
+            when f.expires_at <= :now and f.last_reason in ('capped', 'on_break') then f.last_reason
             when f.expires_at <= :now then 'too_late'
             when f.exited_at is not null then 'enrolment_ended'
             when f.fact is not null then f.fact
             when f.unreachable is not null then f.unreachable
             when f.stop is not null then f.stop
             when f.stale then 'feed_stale'
+            when f.break_until is not null then 'on_break'
             when f.opening is null or f.opening > :now then 'outside_window'
+            when f.after_pause > :now then 'paused'
             else f.unfit
         end as reason,
         case
             when f.expires_at <= :now then 'expired'
             when f.exited_at is not null or f.fact is not null then 'cancelled'
             when f.unreachable is not null or f.stop is not null then 'skipped'
-            when f.unfit is not null and not f.stale and f.opening <= :now then 'skipped'
+            when
+                f.unfit is not null and not f.stale and f.break_until is null and f.opening <= :now
+                and coalesce(f.after_pause <= :now, true)
+                then 'skipped'
             else 'scheduled'
         end as refused_to
     from facts as f
@@ -86,6 +107,7 @@ wanting as (
     select
         j.customer_id,
         j.zone,
+        w.control,
         max(cast(j.definition ->> 'at_most_every_seconds' as double precision)) as longest,
         jsonb_agg(
             jsonb_build_object(
@@ -99,13 +121,15 @@ wanting as (
             )
             order by j.priority, j.expires_at, j.send_at, j.message_id
         ) as messages
-    from judged as j
+    from (select distinct d.customer_id, d.control from due as d where d.ghost = :ghosts) as w
+    inner join judged as j on w.customer_id = j.customer_id and (not j.ghost or w.control = j.control)
     where j.reason is null
-    group by j.customer_id, j.zone
+    group by j.customer_id, j.zone, w.control
 ),
 
 shared as (
     select
+        w.control,
         o.message_id,
         o.reason,
         o.free_at,
@@ -114,7 +138,8 @@ shared as (
     cross join lateral recent_messages(
         w.customer_id,
         cast(:now as timestamptz) - greatest(cast(:reach as interval), make_interval(secs => coalesce(w.longest, 0))),
-        :now
+        :now,
+        w.control
     ) as r
     cross join lateral share_out(w.messages, r.recent, :rules, w.zone, :now) as o
 ),
@@ -122,6 +147,7 @@ shared as (
 verdicts as (
     select
         j.message_id,
+        j.ghost,
         j.expires_at,
         j.zone,
         j.opens,
@@ -129,31 +155,35 @@ verdicts as (
         j.weekdays,
         j.blackouts,
         j.opening,
+        j.after_pause,
         coalesce(
-            j.reason, o.reason, case when coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
+            j.reason, o.reason, case when not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
         ) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
-        o.free_at,
+        coalesce(o.free_at, case when j.reason = 'on_break' then j.break_until end) as free_at,
         case
             when j.reason is not null then j.refused_to
-            when o.reason is null and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
+            when o.reason is null and not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
             when o.reason is null then 'sending'
             when o.reason = 'capped' and :when_full = 'defer' then 'scheduled'
             else 'skipped'
         end as state
     from judged as j
-    left join shared as o on j.message_id = o.message_id
+    left join shared as o on j.message_id = o.message_id and j.control is not distinct from o.control
+    where j.ghost = :ghosts
 ),
 
 decided as (
     select
         v.message_id,
+        v.ghost,
         v.reason,
         v.detail,
         v.expires_at,
         v.state,
         case
             when v.state <> 'scheduled' then null
+            when v.reason = 'paused' then v.after_pause
             when v.reason = 'feed_stale' then cast(:now as timestamptz) + interval '1 hour'
             else coalesce(
                 spread_opening(
@@ -180,7 +210,7 @@ claimed as (
         -- put off, yet never past its life: at that moment it is looked at once more and expires with this reason
         send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else m.send_at end
     from decided as d
-    where m.message_id = d.message_id
+    where m.message_id = d.message_id and not d.ghost
     returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts
 ),
 
@@ -190,6 +220,20 @@ started as (
     from claimed as c
     where c.state = 'sending'
     returning message_id
+),
+
+haunted as (
+    update ghost_messages as g
+    set
+        state = case when d.state = 'sending' then 'went' else d.state end,
+        reason = d.reason,
+        detail = d.detail,
+        went_at = case when d.state = 'sending' then cast(:now as timestamptz) end,
+        finalized_at = case when d.state <> 'scheduled' then cast(:now as timestamptz) end,
+        send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else g.send_at end
+    from decided as d
+    where g.message_id = d.message_id and d.ghost
+    returning g.message_id
 )
 
 select c.message_id, c.state, c.reason, c.attempt, c.max_attempts

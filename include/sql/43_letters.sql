@@ -15,6 +15,7 @@ select
     c.phone,
     uuid_of('person', c.source_id, c.source_customer_id) as person,
     m.attempt,
+    m.due_at,
     coalesce(m.coupon_code, k.code) as coupon_code,
     k.valid_until as coupon_valid_until,
     (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,

@@ -5,7 +5,7 @@
 -- re-run  safe: only reads
 select
     s.source_id as source,
-    (select count(*) from customers as c where c.source_id = s.source_id) as customers,
+    (select count(*) from customers as c where c.source_id = s.source_id and c.merged_into is null) as customers,
     (select count(*) from orders as o where o.source_id = s.source_id) as orders,
     (select count(*) from order_lines as l inner join orders as o on l.order_id = o.order_id where o.source_id = s.source_id) as lines,
     (select count(*) from quarantine as q where q.source_id = s.source_id and q.released_at is null) as quarantined,

@@ -3,6 +3,4 @@
 -- reads, writes  event_inbox: one row per key
 -- params         source text, key text, payload json, now timestamptz
 -- re-run         safe: the same key is kept once
-insert into event_inbox (received_at, source, dedupe_key, payload)
-values (:now, :source, :key, cast(:payload as jsonb))
-on conflict (dedupe_key) do nothing
+select public_land(:source, :key, cast(:payload as jsonb), :now)

@@ -3,6 +3,4 @@
 -- reads, writes  event_inbox: one row per key
 -- params         source text, key text, raw json, now timestamptz
 -- re-run         safe: the same key is kept once
-insert into event_inbox (received_at, source, dedupe_key, payload, raw)
-values (:now, :source, :key, '{}', cast(:raw as jsonb))
-on conflict (dedupe_key) do nothing
+select public_land_report(:source, :key, cast(:raw as jsonb), :now) as stored

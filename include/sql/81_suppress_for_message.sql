@@ -4,9 +4,4 @@
 -- writes  suppressions: one row per address in force
 -- params  message uuid, now timestamptz
 -- re-run  safe: a suppression in force stays as it is; one that was lifted is set again, for the person asked again
-insert into suppressions (address, scope, reason, since)
-select distinct address_on(m.channel, c.address, c.phone), 'marketing', 'unsubscribed', cast(:now as timestamptz)
-from messages as m
-join customers as c using (customer_id)
-where m.message_id = cast(:message as uuid) and address_on(m.channel, c.address, c.phone) is not null
-on conflict (address, scope, reason) where lifted_at is null do nothing
+select public_unsubscribe(cast(:message as uuid), :now)

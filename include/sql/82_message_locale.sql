@@ -3,7 +3,4 @@
 -- reads   messages, customers
 -- params  message uuid
 -- re-run  safe: reads only
-select c.locale
-from messages as m
-join customers as c using (customer_id)
-where m.message_id = cast(:message as uuid)
+select public_locale(cast(:message as uuid))

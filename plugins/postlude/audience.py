@@ -1,9 +1,10 @@
 """Who is who: facts per customer (features), and named sets of customers for whom a predicate over features holds.
 
-Both speak of one instant, `now`. Features are computed from the orders that count as of then (design, section 4), in
-SQL, from scratch. Segments are files in include/segments; their predicates become SQL with bound values over a fixed
-list of features. Logic is three-valued: what is unknown (a median gap with one order) is never a member, whether the
-rule asks for it, for its opposite, or for `not` of it. Memberships are kept with entry and exit: any day can be shown.
+Both speak of one instant, `now`. Features are computed in SQL from the orders that count as of then (design, section 4),
+for the customers whose orders changed and those whom time moves; days of recency and scores are worked out when read.
+Segments are files in include/segments; their predicates become SQL with bound values over a fixed list of features.
+Logic is three-valued: what is unknown (a median gap with one order) is never a member, whether the rule asks for it, for
+its opposite, or for `not` of it. Memberships are kept with entry and exit: any day can be shown.
 """
 
 from __future__ import annotations
@@ -27,41 +28,93 @@ from postlude.yamlfile import Strict, did_you_mean, load, read_text, shown
 # ---------------------------------------------------------------- features
 
 
-def derive_features(conn: Connection, now: datetime, run_id: str, keep: bool = True) -> dict[str, int]:
-    """Compute the features of all customers as of `now`; thresholds are settings.
+def derive_features(
+    conn: Connection, now: datetime, run_id: str, keep: bool = True, full: bool = False
+) -> dict[str, int]:
+    """Bring the features of all customers to `now`; thresholds are settings.
 
-    keep: replace customer_features and mark it as speaking of `now`. False counts only and leaves the table as it is
-    (a backfill of an old interval must not turn the present back).
+    Only customers whose orders changed since the last derivation, and those whom the passing of time moves, are derived
+    anew. Everybody is with `full`, and where what is there cannot be built upon: no derivation yet, one of a later
+    instant, or one by other thresholds or statements. Both ways end the same.
+    keep: False counts only, from scratch, and leaves the features as they are (a backfill of an old interval must not
+    turn the present back).
     Returns counts: customers, new, active, at_risk, lapsed (customers per stage), orders (counted ones).
     Raises InputError when the thresholds do not rise.
     """
+    thresholds = _thresholds()
+    rules = hashlib.sha256(f"{db.sql(DERIVATION)}{thresholds}".encode()).hexdigest()
+    if keep:
+        db.run(conn, "20_lock_audience")
+    state = db.run(conn, "20_feature_state").one_or_none()
+    full = full or not keep or state is None or state.rules != rules or state.as_of > now
+    conn.exec_driver_sql("create temporary table facts_now (like customer_facts) on commit drop")
+    _question(conn, now, full, keep)
+    db.run(conn, DERIVATION, now=now, **thresholds)
+    if keep:
+        conn.exec_driver_sql("analyze facts_now")
+        if full:  # a plan made for an empty table would read it again for every customer while it fills
+            conn.exec_driver_sql("set local enable_nestloop = off")
+        changed = db.run(conn, "22_replace_facts").rowcount + db.run(conn, "22_drop_facts").rowcount
+        if full:
+            conn.exec_driver_sql("set local enable_nestloop to default")
+        if full and changed:  # else the server keeps the statistics itself
+            conn.exec_driver_sql("analyze customer_facts")
+        db.run(conn, "22_forget_foreseen")
+        db.run(conn, "22_foresee", now=now)
+        db.run(conn, "23_set_borders", now=now)
+        if not full:
+            db.run(conn, "22_note_moved")
+        db.run(conn, "24_mark_features", now=now, run_id=run_id, rules=rules, everybody=full)
+    counted = "customer_facts" if keep else "facts_now"
+    conn.exec_driver_sql(f"create temporary view customers_counted as select stage, frequency from {counted}")  # noqa: S608 - one of two names
+    counts = {key: int(value) for key, value in db.run(conn, "23_count_features").mappings().one().items()}
+    for relation in ("view customers_counted", "view orders_in_question", "table facts_now"):
+        conn.exec_driver_sql(f"drop {relation}")
+    if keep:
+        conn.exec_driver_sql(f"drop {'view' if full else 'table'} customers_in_question")
+    conn.exec_driver_sql("set local random_page_cost to default")
+    return counts
+
+
+DERIVATION = "21_derive_features"
+
+
+def _thresholds() -> dict[str, Any]:
     config = settings()
     if not 0 < config.new_days <= config.active_days <= config.at_risk_days:
         raise InputError(
             f"POSTLUDE_NEW_DAYS, POSTLUDE_ACTIVE_DAYS and POSTLUDE_AT_RISK_DAYS must rise, and are {config.new_days}, "
             f"{config.active_days}, {config.at_risk_days}; stages follow each other in this order"
         )
-    if keep:
-        db.run(conn, "20_lock_audience")
-    conn.exec_driver_sql("create temporary table features_now (like customer_features) on commit drop")
-    db.run(
-        conn,
-        "21_derive_features",
-        now=now,
-        new_days=config.new_days,
-        active_days=config.active_days,
-        at_risk_days=config.at_risk_days,
-        loyalty_orders=config.loyalty_orders,
-        loyalty_spend=Decimal(str(config.loyalty_spend)),
+    return {
+        "new_days": config.new_days,
+        "active_days": config.active_days,
+        "at_risk_days": config.at_risk_days,
+        "loyalty_orders": config.loyalty_orders,
+        "loyalty_spend": Decimal(str(config.loyalty_spend)),
+    }
+
+
+def _question(conn: Connection, now: datetime, full: bool, keep: bool) -> None:
+    """Make customers_in_question (all we know facts of, or those to derive anew) and the view orders_in_question."""
+    if full:
+        conn.exec_driver_sql("create temporary view orders_in_question as select * from orders")
+        if keep:
+            db.run(conn, "21_forget_touched")
+            conn.exec_driver_sql(
+                "create temporary view customers_in_question as select customer_id from customer_facts"
+                " union all select customer_id from foreseen_changes"
+            )
+        return
+    # few customers find their orders by the index; by the default the planner would rather read all orders
+    conn.exec_driver_sql("set local random_page_cost = 1.1")
+    conn.exec_driver_sql("create temporary table customers_in_question (customer_id bigint primary key) on commit drop")
+    db.run(conn, "21_take_touched", now=now)
+    conn.exec_driver_sql("analyze customers_in_question")
+    conn.exec_driver_sql(
+        "create temporary view orders_in_question as select o.* from customers_in_question as q"
+        " inner join orders as o on o.customer_id = q.customer_id where o.counted_at is not null"
     )
-    if keep:
-        conn.exec_driver_sql("analyze features_now")
-        if db.run(conn, "22_replace_features").rowcount:
-            conn.exec_driver_sql("analyze customer_features")
-        db.run(conn, "24_mark_features", now=now, run_id=run_id)
-    counts = {key: int(value) for key, value in db.run(conn, "23_count_features").mappings().one().items()}
-    conn.exec_driver_sql("drop table features_now")
-    return counts
 
 
 class Feature(NamedTuple):
@@ -72,18 +125,19 @@ class Feature(NamedTuple):
     column: str = ""  # where it differs from the name
     choices: tuple[str, ...] = ()
     past: bool = False  # an instant that never lies after `now`: fit to tell since when a predicate holds
+    moves: bool = False  # with the clock or with other customers, without anything happening to this one
 
 
 FEATURES: Mapping[str, Feature] = {
     "source": Feature("text", "the shop", column="source_id"),
     "stage": Feature("text", "the stage", choices=("new", "active", "at_risk", "lapsed")),
-    "recency_days": Feature("number", "days since the last order"),
+    "recency_days": Feature("number", "days since the last order", moves=True),
     "frequency": Feature("number", "the number of orders"),
     "monetary": Feature("number", "the amount spent"),
     "median_gap_days": Feature("number", "the median days between orders"),
-    "r_score": Feature("number", "the recency score"),
-    "f_score": Feature("number", "the frequency score"),
-    "m_score": Feature("number", "the spend score"),
+    "r_score": Feature("number", "the recency score", moves=True),
+    "f_score": Feature("number", "the frequency score", moves=True),
+    "m_score": Feature("number", "the spend score", moves=True),
     "first_order_at": Feature("instant", "the first order", past=True),
     "last_order_at": Feature("instant", "the last order", past=True),
     "stage_since": Feature("instant", "the beginning of the present stage", past=True),
@@ -338,43 +392,58 @@ def load_segments(folder: Path) -> list[Segment]:
 
 
 _features = table("customer_features", column("customer_id"), *(column(f.column or n) for n, f in FEATURES.items()))
+_moved = table("moved_now", column("customer_id"))
 _members = table("members_now", column("segment_id"), column("customer_id"), column("since"))
 
 
 def update_segments(conn: Connection, segments: Sequence[Segment], now: datetime, run_id: str) -> dict[str, int]:
     """Bring memberships to what holds as of `now`; members of a segment that is not among `segments` leave it.
 
+    Where a condition changes only with the customer's own facts, only customers derived anew since the last look are
+    judged; where it moves with the clock or with other customers (recency in days, scores, "30 days ago"), all are.
     Entry is the instant in the segment's `since` feature, else `now`; exit is `now`. A second look at the same instant
     gives the same rows. When the clock was set back, looks after `now` are undone first.
     Returns counts: segments, members, entered, departed, and members_<id> for each segment.
     Raises GateClosed when the features do not speak of `now`: members would be made from other days' facts.
     """
     db.run(conn, "20_lock_audience")
-    as_of = db.run(conn, "25_features_as_of").scalar()
-    if as_of != now:
+    state = db.run(conn, "20_feature_state").one_or_none()
+    as_of = state.as_of if state else None
+    if state is None or as_of != now:
         known = f"{as_of:%Y-%m-%d %H:%M:%S%z}" if as_of else "no instant yet"
         raise GateClosed(
             f"segments are due as of {now:%Y-%m-%d %H:%M:%S%z}, but the features speak of {known}; "
             "derive the features for the same instant first"
         )
+    held: dict[str, str] = state.segments or {}
     if db.run(conn, "27_forget_sizes", now=now).rowcount:
         db.run(conn, "27_forget_entries", now=now)
         db.run(conn, "27_reopen_exits", now=now)
+        held = {}
 
-    conn.exec_driver_sql(
-        "create temporary table members_now (segment_id text not null, customer_id bigint not null, since timestamptz)"
-        " on commit drop"
-    )
+    for definition in (
+        "moved_now (customer_id bigint primary key)",
+        "members_before (segment_id text not null, customer_id bigint not null, seen_at timestamptz not null)",
+        "members_now (segment_id text not null, customer_id bigint not null, since timestamptz)",
+    ):
+        conn.exec_driver_sql(f"create temporary table {definition} on commit drop")
+    db.run(conn, "27_take_moved")
+    conn.exec_driver_sql("analyze moved_now")
+    conditions = {segment.id: _condition(segment, now) for segment in segments if not _moves(segment.where)}
+    in_part = [name for name, condition in conditions.items() if held.get(name) == condition]
+    db.run(conn, "28_members_before", in_part=in_part)
     sizes: dict[str, int] = {}
     for segment in segments:
         _define(conn, segment, now)
-        inserted = conn.execute(_membership(segment, now), execution_options={"preserve_rowcount": True})
-        sizes[segment.id] = inserted.rowcount
-    conn.exec_driver_sql("analyze members_now")
+        found = _membership(segment, now, moved_only=segment.id in in_part)
+        sizes[segment.id] = conn.execute(found, execution_options={"preserve_rowcount": True}).rowcount
+    conn.exec_driver_sql("analyze members_now, members_before")
     departed = _per_segment(conn, "28_leave_segments", now=now)
     db.run(conn, "28_correct_entries")
     entered = _per_segment(conn, "28_enter_segments", now=now)
-    conn.exec_driver_sql("drop table members_now")
+    sizes |= _per_segment(conn, "29_count_members", in_part=in_part)
+    db.run(conn, "29_mark_segments", segments=db.dumps(conditions))
+    conn.exec_driver_sql("drop table moved_now, members_before, members_now")
     for name in sizes | departed:
         db.run(
             conn,
@@ -394,13 +463,31 @@ def update_segments(conn: Connection, segments: Sequence[Segment], now: datetime
     }
 
 
-def _membership(segment: Segment, now: datetime) -> Any:
-    """Insert the present members of a segment into members_now."""
+def _membership(segment: Segment, now: datetime, moved_only: bool = False) -> Any:
+    """Insert the present members of a segment, or those of them who moved, into members_now."""
     since = _column(segment.since) if segment.since else literal(None, DateTime(timezone=True))
     members = select(literal(segment.id), column("customer_id"), since).select_from(_features)
-    return insert(_members).from_select(
-        ["segment_id", "customer_id", "since"], members.where(compile_predicate(segment.where, now))
+    members = members.where(compile_predicate(segment.where, now))
+    if moved_only:
+        members = members.where(column("customer_id").in_(select(_moved.c.customer_id)))
+    return insert(_members).from_select(["segment_id", "customer_id", "since"], members)
+
+
+def _moves(predicate: Predicate) -> bool:
+    """May the predicate turn true or false for somebody to whom nothing happened?"""
+    parts = [*(predicate.all or ()), *(predicate.any or ()), *([predicate.not_] if predicate.not_ else ())]
+    if predicate.feature is None:
+        return any(_moves(part) for part in parts)
+    distances = (_REFERENCE.fullmatch(str(value).strip()) for value in predicate.operators().values())
+    return FEATURES[predicate.feature].moves or (
+        FEATURES[predicate.feature].kind == "instant" and any(distance is not None for distance in distances)
     )
+
+
+def _condition(segment: Segment, now: datetime) -> str:
+    """Hash of the statement that finds the members: another one means that everybody is looked at again."""
+    statement = _membership(segment, now).compile()
+    return hashlib.sha256(f"{statement}{statement.params}".encode()).hexdigest()[:16]
 
 
 def _define(conn: Connection, segment: Segment, now: datetime) -> None:

@@ -135,6 +135,11 @@ class Cap(Strict):
     )
     channel: str | None = Field(None, description="counts and limits messages of this channel only")
     topic: str | None = Field(None, description="counts and limits messages of this consent topic only")
+    campaigns: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="counts and limits these campaigns only, together: the budget for asking one person",
+    )
 
     @model_validator(mode="after")
     def _one_period(self) -> Cap:
@@ -147,13 +152,14 @@ class Cap(Strict):
     def rule(self) -> dict[str, Any]:
         """As the SQL function share_out reads it."""
         span = f"in {in_words(self.within)}" if self.within else f"per {self.per}"
-        only = "".join(f", {word}" for word in (self.channel, self.topic) if word)
+        only = "".join(f", {word}" for word in (self.channel, self.topic, " and ".join(self.campaigns or ())) if word)
         return {
             "most": self.most,
             "seconds": self.within.total_seconds() if self.within else None,
             "per": self.per,
             "channel": self.channel,
             "topic": self.topic,
+            "campaigns": list(self.campaigns) if self.campaigns else None,
             "words": f"at most {self.most} {span}{only}",
         }
 
@@ -227,6 +233,15 @@ class Calendar(Strict):
             if named and pause.first <= now.date() <= pause.last:
                 return pause
         return None
+
+    def resumed(self, campaign_id: str, kind: str, now: dt.datetime) -> dt.datetime | None:
+        """When a pause of `campaign_id` ended, if that is less than `spread` ago: what waited for it is not released at once."""
+        ends = [
+            dt.datetime.combine(pause.last + dt.timedelta(days=1), dt.time(), dt.UTC)
+            for pause in self.pauses
+            if pause.campaign == campaign_id or (pause.campaign == "all" and kind == "marketing")
+        ]
+        return max((end for end in ends if end <= now < end + self.spread), default=None)
 
     def holidays_around(self, now: dt.datetime, ahead: dt.timedelta) -> list[dict[str, Any]]:
         """[{country, days}] that can matter to a message due up to `ahead` after `now`; a window is looked for 90 days ahead."""

@@ -25,6 +25,7 @@ ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment
 ChannelName = Literal["email", "sms", "webhook", "banner"]
 StopRule = Literal["return_open", "ticket_open"]
 OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]
+FeedName = Literal["orders", "reviews", "returns"]
 NEGATIVE = frozenset({"ordered", "reviewed"})
 # features that are made of what people have not done: a dead feed makes them true
 RESTING = frozenset({"stage", "recency_days", "r_score", "score"})
@@ -228,6 +229,12 @@ class Campaign(Strict):
         None,
         description="wait while the order feed is stale; default: derived from the rules (yes when one rests on absence)",
     )
+    depends_on: tuple[FeedName, ...] | None = Field(
+        None,
+        min_length=1,
+        description="feeds that must be fresh for a customer's shop, or it waits; default: derived from the rules. "
+        "What the rules rest on must be among them",
+    )
     reentry: Literal["never", "once_per_anchor"] | Reentry = Field(
         "once_per_anchor",
         description="never: one passage in a lifetime; once_per_anchor: one for each order, stay, date, ...; "
@@ -259,12 +266,29 @@ class Campaign(Strict):
     @property
     def rests_on_absence(self) -> bool:
         """Would a dead feed make it mail people it should not? Then it waits for fresh data."""
-        if self.needs_fresh_orders is not None:
-            return self.needs_fresh_orders
-        return self.kind == "marketing" and (
-            bool(self.trigger.enters or self.trigger.leaves or NEGATIVE & set(self.exit_on))
+        return bool(self.feeds)
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The feeds whose silence it would mistake for a fact; nobody whose shop has a stale one of them is mailed."""
+        if self.needs_fresh_orders is False:
+            return ()
+        if self.depends_on is not None:
+            return self.depends_on
+        return self.derived_feeds or (("orders",) if self.needs_fresh_orders else ())
+
+    @property
+    def derived_feeds(self) -> tuple[str, ...]:
+        """Orders, if any rule rests on absence; also reviews and returns where a rule is about those not being there."""
+        if self.kind == "transactional" or not (
+            self.trigger.enters
+            or self.trigger.leaves
+            or NEGATIVE & set(self.exit_on)
             or any(_rests(step) for step in self.steps)
-        )
+        ):
+            return ()
+        told = {*self.exit_on, *(fact for step in self.steps for fact in _facts(step))}
+        return ("orders", *(feed for feed, fact in (("reviews", "reviewed"), ("returns", "returned")) if fact in told))
 
     def offers(self, step: Step) -> tuple[ChannelName, ...]:
         """The channels a step may go through, best first."""
@@ -307,6 +331,7 @@ class Campaign(Strict):
         return self.model_dump(mode="json", by_alias=True) | {
             "rests_on_absence": self.rests_on_absence,
             "every_channel": self.every_channel,
+            "feeds": list(self.feeds),
             "at_most_every_seconds": every,
         }
 
@@ -325,11 +350,19 @@ class Campaign(Strict):
         if self.reentry != "once_per_anchor":
             again = "never" if self.reentry == "never" else f"not before {self.reentry.after} have passed"
             lines.append(f"The same customer again: {again}.")
+        if self.feeds:
+            lines.append(f"Waits while one of these feeds of the customer's shop is stale: {', '.join(self.feeds)}.")
         if self.stop_while:
             lines.append(f"Sends nothing while: {', '.join(self.stop_while)}.")
         if self.audience.holdout:
             lines.append(f"{self.audience.holdout:.0%} of the customers are left alone, to measure the effect.")
         return lines
+
+
+def _facts(step: Step) -> set[str | None]:
+    """Whose not having happened lets a step go: what it waits for, what its condition asks."""
+    leaves = [leaf for _, leaf in step.only_if.leaves()] if step.only_if else []
+    return {step.wait_for.event if step.wait_for else None, *(leaf.happened for leaf in leaves)}
 
 
 def _rests(step: Step) -> bool:

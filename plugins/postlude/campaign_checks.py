@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from postlude import rendering, yamlfile
@@ -39,6 +39,25 @@ def _channels_of(campaign: Campaign, template: str) -> list[str]:
     """The channels that carry this template."""
     steps = [step for step in campaign.steps if template in step.templates]
     return list(dict.fromkeys(channel for step in steps for channel in campaign.offers(step)))
+
+
+def calendar_faults(path: Path, calendar: Calendar, campaigns: Collection[str]) -> list[Fault]:
+    """Campaigns the calendar names that are not there: a pause of a misspelt campaign would hold nothing."""
+    named: list[tuple[Place, str]] = [(("windows", name), name) for name in calendar.windows]
+    named += [(("pauses", i, "campaign"), pause.campaign) for i, pause in enumerate(calendar.pauses)]
+    for i, cap in enumerate(calendar.pressure.caps if calendar.pressure else ()):
+        named += [(("pressure", "caps", i, "campaigns", k), name) for k, name in enumerate(cap.campaigns or ())]
+    file = yamlfile.shown(path)
+    return [
+        Fault(
+            file,
+            yamlfile.line_of(path, place),
+            yamlfile.key_of(place),
+            f'there is no campaign "{name}"{did_you_mean(name, campaigns)}; write the id of a file in include/campaigns',
+        )
+        for place, name in named
+        if name not in campaigns and not (name == "all" and place[0] == "pauses")
+    ]
 
 
 def _templates(campaign: Campaign) -> Iterator[tuple[Place, str]]:

@@ -25,6 +25,7 @@ def broken(campaign: Campaign) -> Broken:
     """Every broken rule as the place of the key and what is wrong; how to mend it."""
     yield from _trigger(campaign)
     yield from _endings(campaign)
+    yield from _feeds(campaign)
     yield from _order_of_steps(campaign)
     yield from _branches(campaign.steps)
     for number, step in enumerate(campaign.steps):
@@ -65,6 +66,24 @@ def _endings(campaign: Campaign) -> Broken:
     if trigger.event in RETURNS and "return_open" in campaign.stop_while:
         at: Place = ("stop_while",) if "stop_while" in campaign.model_fields_set else ("trigger", "event")
         yield at, 'an open return would stop the mail about it; write "stop_while: [ticket_open]"'
+
+
+def _feeds(campaign: Campaign) -> Broken:
+    named = campaign.depends_on
+    if named is None:
+        return
+    if campaign.kind == "transactional":
+        yield ("depends_on",), "transactional mail waits for no feed; take it out"
+    elif campaign.needs_fresh_orders is False:
+        yield ("depends_on",), '"needs_fresh_orders: false" says it waits for no feed; keep one of the two'
+    else:
+        for feed in campaign.derived_feeds:
+            if feed not in named:
+                what = f'leaves out "{feed}", and the rules rest on what that feed does not say; add it'
+                yield ("depends_on",), what
+    for number, feed in enumerate(named):
+        if feed in named[:number]:
+            yield ("depends_on", number), f'"{feed}" is named twice; take one out'
 
 
 def _order_of_steps(campaign: Campaign) -> Broken:

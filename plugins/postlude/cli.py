@@ -23,7 +23,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from postlude import __version__, cli_approve, cli_banner, cli_coupons, cli_switch, db
+from postlude import (
+    __version__,
+    cli_approve,
+    cli_banner,
+    cli_coupons,
+    cli_feeds,
+    cli_identities,
+    cli_quarantine,
+    cli_source,
+    cli_switch,
+    db,
+)
 from postlude.errors import GateClosed, InputError, PostludeError, Unavailable
 from postlude.settings import settings
 
@@ -37,8 +48,12 @@ db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
+app.add_typer(cli_feeds.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_source.app, name="source")
+app.add_typer(cli_quarantine.app, name="quarantine")
+app.add_typer(cli_identities.app, name="identities")
 console = Console()
 err = Console(stderr=True)
 
@@ -214,13 +229,17 @@ def ingest(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) ->
 
 
 @app.command()
-def segment(as_of: AsOf = "", as_json: AsJson = False) -> None:
+def segment(
+    full: Annotated[bool, typer.Option("--full", help="Derive everybody from scratch, not only who changed.")] = False,
+    as_of: AsOf = "",
+    as_json: AsJson = False,
+) -> None:
     """Derive features and segments as of an instant, and check them."""
     from postlude import pipeline
 
     _ready()
     now, run_id = instant(as_of), new_run("segment")
-    counts = pipeline.derive_features(now, run_id, "cli")
+    counts = pipeline.derive_features(now, run_id, "cli", full)
     pipeline.check("features", "", now, run_id)
     show(counts | pipeline.update_segments(now, run_id, "cli"), as_json, f"Customers as of {now:%Y-%m-%d %H:%M} UTC")
 
@@ -450,7 +469,7 @@ def catcher() -> None:
 
 @app.command()
 def web(host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1") -> None:
-    """Run the public pages: unsubscribe, score. Ends with Ctrl-C."""
+    """Run the public pages: unsubscribe, preferences, score. Ends with Ctrl-C."""
     from postlude.web import serve
 
     serve(host, settings().web_port)

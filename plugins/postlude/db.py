@@ -114,6 +114,20 @@ def server_url(config: Settings | None = None, database: str = "postlude") -> UR
     return start_embedded(config.home / "postgres").set(database=database)
 
 
+WEB_ROLE = "postlude_web"
+
+
+def web_url(config: Settings | None = None) -> URL:
+    """URL the public pages connect with: a role that can do what they do and nothing else (schema/public_pages.sql).
+
+    With a server of yours and no POSTLUDE_WEB_DB_URL it is POSTLUDE_DB_URL itself: its password is all we have.
+    """
+    config = config or settings()
+    if config.web_db_url:
+        return server_url(config.model_copy(update={"db_url": config.web_db_url}))
+    return server_url(config) if config.db_url else server_url(config).set(username=WEB_ROLE)
+
+
 def create_database(url: URL) -> bool:
     """Create the URL's database when it is missing; True when it was created."""
     admin = create_engine(_psycopg(url.set(database="postgres")), isolation_level="AUTOCOMMIT")

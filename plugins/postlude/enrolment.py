@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postlude import db
+from postlude import db, freshness
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.conditions import Reentry
@@ -50,11 +50,6 @@ def remember_version(conn: Connection, campaign: Campaign, now: datetime) -> dat
     return conn.execute(query, {"id": campaign.id}).scalar_one()
 
 
-def stale_sources(conn: Connection, now: datetime) -> list[str]:
-    """Sources whose orders are not complete up to (about) now: absence of an order there means nothing."""
-    return list(db.run(conn, "30_stale_sources", now=now).scalars())
-
-
 def enrol(
     conn: Connection,
     campaign: Campaign,
@@ -84,7 +79,7 @@ def enrol(
         conn, "31_judge_candidates", campaign=campaign.id, channels=campaign.every_channel, kind=campaign.kind, topic=campaign.topic,
         exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
-        stale_sources=stale_sources(conn, now) if campaign.rests_on_absence else [], now=now,
+        stale_sources=freshness.stale_sources(conn, campaign.feeds, now), now=now,
         reentry="after" if after else campaign.reentry, period=after, per_order=campaign.trigger.once_per == "order",
     )  # fmt: skip
     refused = 0
@@ -142,14 +137,19 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     steps = _steps(campaign)
+    conn.execute(text("drop table if exists under_way, due_steps"))
+    db.run(conn, "33_under_way", campaign=campaign.id)
+    db.run(
+        conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
+    )  # fmt: skip
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
-        steps=db.dumps(steps), opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
+        opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
         holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
-        now=now, run_id=run_id, salt=settings().holdout_salt,
-    ).rowcount  # fmt: skip
-    return {"planned": planned}
+        now=now, run_id=run_id, spread=calendar.spread,
+    ).one()  # fmt: skip
+    return {"planned": planned.planned, "ghosts": planned.ghosts}
 
 
 def _steps(campaign: Campaign) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from postlude import db, mailbox
 from postlude.channels import Channel
 from postlude.hooks import reports
+from postlude.settings import settings
 
 OVERLAP = timedelta(hours=1)  # reports may become visible late; told again they change nothing
 
@@ -105,6 +106,7 @@ def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any
         "withdrawn": 0,
         "suppressed": 0,
         "rated": 0,
+        "paused": 0,
     }
     tell(conn, now)
     while True:
@@ -118,5 +120,7 @@ def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any
             total["withdrawn"] += db.run(conn, "52_withdraw_consent", event_ids=ids, now=now).rowcount
             total["suppressed"] += db.run(conn, "52_suppress", event_ids=ids).rowcount
             total["rated"] += db.run(conn, "53_store_ratings", event_ids=ids).rowcount
+            wait = settings().reply_pause
+            total["paused"] += db.run(conn, "53_break_on_reply", event_ids=ids, wait=wait, now=now).rowcount
         if row.taken < batch:
             return total

@@ -10,8 +10,9 @@ all when too large a share was refused. Running either again changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import psycopg
@@ -22,7 +23,7 @@ from postlude import db
 from postlude.canonical import BOOKKEEPING, COLUMNS, DEFAULTS, ENTITIES, UNIQUE, checks, reading
 from postlude.errors import Fault, GateClosed, InputError
 from postlude.settings import settings
-from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Section, Source, mapping, quoted, reader
+from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Section, Source, Taken, mapping, quoted, reader
 from postlude.yamlfile import did_you_mean
 
 
@@ -31,24 +32,50 @@ def staging(source: Source, entity: str) -> str:
     return f"staging_{source.id}_{entity}"
 
 
+def claim(conn: Connection, source: Source, run_id: str) -> None:
+    """Say in the database which run made the staging that stands there: two runs may overlap, in a backfill for one."""
+    names = {"staged": f"postlude.{staging(source, 'files')}", "run_id": run_id}
+    conn.execute(
+        text("select set_config('postlude.staged', :staged, true), set_config('postlude.run_id', :run_id, true)"), names
+    )
+    _run(
+        conn,
+        "do $$ begin execute format('comment on table %s is %L', current_setting('postlude.staged')::regclass, "
+        "current_setting('postlude.run_id')); end $$",
+    )
+
+
+def holder(conn: Connection, source: Source) -> str | None:
+    """The run whose rows are staged, None when nothing is. The source stays locked until the transaction ends."""
+    _lock(conn, source)
+    named = {"name": f"postlude.{staging(source, 'files')}"}
+    return conn.scalar(text("select obj_description(to_regclass(:name), 'pg_class')"), named)
+
+
 # ---------------------------------------------------------------- extract
 
 
 def extract(
-    conn: Connection, source: Source, now: datetime, run_id: str, progress: Progress | None = None
-) -> dict[str, int]:
+    conn: Connection, source: Source, now: datetime, run_id: str, progress: Progress | None = None,
+    *, only: Sequence[Delivery] | None = None, limit: int | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Read what is new into staging tables and mark what is wrong with each row.
 
+    only: read these deliveries, new or not, instead of what lies ready. limit: at most so many rows of each delivery.
     Returns files, rows_read (raw rows), rows_staged, rows_quarantined and the staged rows of each entity. Staging is
-    made anew each time. Raises InputError for a file or a mapping that a person must mend; then nothing has changed.
+    made anew each time. Raises InputError for a file or a mapping that a person must mend, Unavailable when a shop does
+    not answer; then nothing has changed.
     """
     file, sections = mapping(source)
     _check_sections(file, sections)
     with conn.begin_nested():
         _lock(conn, source)
         _register(conn, source)
-        conn.execute(text("select set_config('postlude.zone', :zone, true)"), {"zone": source.time_zone})
-        read = _read(conn, source, progress)
+        conn.execute(
+            text("select set_config('postlude.zone', :zone, true), set_config('postlude.source', :id, true)"),
+            {"zone": source.time_zone, "id": source.id},
+        )
+        read = _read(conn, source, now, progress, only, limit)
         for entity in ENTITIES:
             _make_staging(conn, source, entity)
         _make_files(conn, source, read)
@@ -63,7 +90,7 @@ def extract(
         refused = sum(_quarantine(conn, source, entity, now, run_id) for entity in ENTITIES if counts[entity])
     return {
         "files": len(read),
-        "rows_read": sum(rows for _, rows in read),
+        "rows_read": sum(taken.rows for _, taken in read),
         "rows_staged": sum(counts.values()),
         "rows_quarantined": refused,
         **counts,
@@ -73,6 +100,8 @@ def extract(
 def _lock(conn: Connection, source: Source) -> None:
     """One intake of a source at a time; a second one waits, then finds nothing left to do."""
     _run(conn, "set local work_mem = '64MB'")  # whole deliveries are sorted here
+    # a small delivery finds its rows in a long history by the index, not by reading the history
+    _run(conn, "set local random_page_cost = 1.1")
     conn.execute(
         text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"postlude.intake.{source.id}"}
     )
@@ -83,6 +112,8 @@ def _register(conn: Connection, source: Source) -> None:
         "monetary": source.monetary,
         "fresh_within_seconds": int(source.fresh_within.total_seconds()),
         "mapping": source.mapping,
+        "scheduled": source.scheduled,
+        "quiet_days": sorted(source.quiet_days),
     }
     db.run(
         conn, "11_register_source", source=source.id, shop=source.shop, kind=source.kind, currency=source.currency,
@@ -90,8 +121,30 @@ def _register(conn: Connection, source: Source) -> None:
     )  # fmt: skip
 
 
-def _read(conn: Connection, source: Source, progress: Progress | None) -> list[tuple[Delivery, int]]:
-    """Copy the new deliveries of every raw entity into its raw table; the deliveries with their rows."""
+def _read(
+    conn: Connection, source: Source, now: datetime, progress: Progress | None, only: Sequence[Delivery] | None,
+    limit: int | None,
+) -> list[tuple[Delivery, Taken]]:  # fmt: skip
+    """Copy the new deliveries of every raw entity into its raw table; those that brought anything, with what they brought."""
+    kind = reader(source.kind)
+    new = _new_deliveries(conn, source) if only is None else list(only)
+    places = text("select entity, cursor from source_cursors where source_id = :id")
+    begin = {entity: cursor for entity, cursor in conn.execute(places, {"id": source.id})}
+    read: list[tuple[Delivery, Taken]] = []
+    for delivery in new:
+        asked = replace(delivery, since=begin.get(delivery.entity), until=now)
+        taken = kind.read(source, asked, RawTable(conn, delivery.entity, len(read) + 1, limit), progress)
+        if taken.rows or delivery.checksum:  # a pull that found nothing is no delivery
+            read.append((replace(asked, checksum=delivery.checksum or taken.checksum), taken))
+    for name, spec in source.entities.items():
+        if new:  # a raw entity without a new file is an empty table, so that the mapping finds it
+            RawTable(conn, name, 0).prepare(spec.columns, 1)
+            _run(conn, f"analyze pg_temp.{quoted(name)}")
+    return read
+
+
+def _new_deliveries(conn: Connection, source: Source) -> list[Delivery]:
+    """What lies ready and was not loaded yet; pulls always are new."""
     kind = reader(source.kind)
     known = {
         (entity, checksum)
@@ -102,17 +155,7 @@ def _read(conn: Connection, source: Source, progress: Progress | None) -> list[t
     there = [delivery for name in source.entities for delivery in kind.deliveries(source, name)]
     once = list({(delivery.entity, delivery.checksum): delivery for delivery in reversed(there)}.values())[::-1]
     new = [delivery for delivery in once if (delivery.entity, delivery.checksum) not in known]
-    if new and source.snapshot:
-        new = once
-    read = []
-    for number, delivery in enumerate(new, 1):
-        into = RawTable(conn, delivery.entity, number)
-        read.append((delivery, kind.read(source.entities[delivery.entity], delivery, into, progress)))
-    for name, spec in source.entities.items():
-        if new:  # a raw entity without a new file is an empty table, so that the mapping finds it
-            RawTable(conn, name, 0).prepare(spec.columns, 1)
-            _run(conn, f"analyze pg_temp.{quoted(name)}")
-    return read
+    return once if new and source.snapshot else new
 
 
 def _make_staging(conn: Connection, source: Source, entity: str) -> None:
@@ -127,20 +170,29 @@ def _make_staging(conn: Connection, source: Source, entity: str) -> None:
     _run(conn, f"comment on table postlude.{table} is 'Rows of one delivery between extract and load.'")
 
 
-def _make_files(conn: Connection, source: Source, read: list[tuple[Delivery, int]]) -> None:
+def _make_files(conn: Connection, source: Source, read: list[tuple[Delivery, Taken]]) -> None:
     table = f"postlude.{staging(source, 'files')}"
     _run(conn, f"drop table if exists {table}")
-    _run(conn, f"create unlogged table {table} (number int, entity text, name text, checksum text, rows_read bigint)")
+    _run(
+        conn,
+        f"create unlogged table {table} (number int, entity text, name text, checksum text, rows_read bigint, cursor text, "
+        "columns text[] not null)",
+    )
     _run(conn, f"comment on table {table} is 'Files of one delivery between extract and load.'")
-    for number, (delivery, rows) in enumerate(read, 1):
+    for number, (delivery, taken) in enumerate(read, 1):
         conn.execute(
-            text(f"insert into {table} values (:number, :entity, :name, :checksum, :rows)"),
+            text(f"""insert into {table} select :number, :entity, :name, :checksum, :rows, :cursor, array(
+                select cast(attname as text) from pg_attribute
+                where attrelid = to_regclass(:raw) and attnum > 0 and not attisdropped and attname <> all(:own))"""),
             {
+                "raw": f"pg_temp.{quoted(delivery.entity)}",
+                "own": list(ROW_COLUMNS),
                 "number": number,
                 "entity": delivery.entity,
                 "name": delivery.name,
                 "checksum": delivery.checksum,
-                "rows": rows,
+                "rows": taken.rows,
+                "cursor": taken.cursor,
             },
         )
 
@@ -211,7 +263,9 @@ def _stage(conn: Connection, source: Source, file: str, section: Section, now: d
             case when cardinality(p.problems) > 0 then to_jsonb(t.delivered) end
         from (select {typed}, m as delivered from pg_temp.{view} as m offset 0) as t
         cross join lateral (select array_remove(array[{", ".join(problems)}], null) as problems offset 0) as p"""
-    parameters = {"now": now, "zone": source.time_zone, "currency": source.currency}
+    parameters = {
+        "now": now, "zone": source.time_zone, "currency": source.currency, "statuses": sorted(source.statuses or ()) or None,
+    }  # fmt: skip
     with _blaming(file, section):
         conn.execute(text(statement), parameters)
     conn.execute(text(f"drop view pg_temp.{view}"))
@@ -254,18 +308,13 @@ def _cross_check(conn: Connection, source: Source) -> None:
     """Mark rows that contradict each other, and rows that point to nothing."""
     for entity, key in UNIQUE.items():
         _mark_contradictions(conn, source, entity, key)
+    _mark_reused(conn, source)
     zones = f"update postlude.{staging(source, 'customers')} set time_zone = null"
     _run(conn, f"{zones} where time_zone is not null and time_zone not in (select zone from postlude.time_zones)")
-    customers = (
-        f"select source_customer_id from postlude.{staging(source, 'customers')} where cardinality(problems) = 0"
-    )
-    known = f"select source_customer_id from postlude.customer_identities where source_id = '{source.id}'"
     for entity in ("orders", "consents", "tickets"):
-        _mark_orphans(conn, source, entity, "source_customer_id", f"{customers} union all {known}")
-    orders = f"select source_order_id from postlude.{staging(source, 'orders')} where cardinality(problems) = 0"
-    known = f"select source_order_id from postlude.orders where source_id = '{source.id}'"
+        _mark_orphans(conn, source, entity, "customers", "customer_identities", "source_customer_id")
     for entity in ("order_lines", "shipments", "returns", "reviews"):
-        _mark_orphans(conn, source, entity, "source_order_id", f"{orders} union all {known}")
+        _mark_orphans(conn, source, entity, "orders", "orders", "source_order_id")
 
 
 def _mark_contradictions(conn: Connection, source: Source, entity: str, key: tuple[str, ...]) -> None:
@@ -295,18 +344,47 @@ def _mark_contradictions(conn: Connection, source: Source, entity: str, key: tup
     )
 
 
-def _mark_orphans(conn: Connection, source: Source, entity: str, column: str, known: str) -> None:
-    table = f"postlude.{staging(source, entity)}"
-    what = "customer" if column == "source_customer_id" else "order"
+def _mark_reused(conn: Connection, source: Source) -> None:
+    """A known number on an order of somebody else and of another day is a new order under an old number."""
     _run(
         conn,
         f"""
-        update {table} as s set problems = problems || array['{column}: no such {what}']
-        from (
-            select distinct {column} from {table} where {column} is not null
-            except all select distinct {column} from ({known}) as k
-        ) as unknown
-        where s.{column} = unknown.{column}""",
+        update postlude.{staging(source, "orders")} as s
+        set problems = problems || array['source_order_id: names another order already']
+        from postlude.orders as o
+        where o.source_id = '{source.id}' and o.source_order_id = s.source_order_id and cardinality(s.problems) = 0
+            and abs(extract(epoch from s.placed_at - o.placed_at)) > 86400
+            and o.customer_id is not null and s.source_customer_id is not null
+            and not exists (
+                select from postlude.customer_identities as i
+                where i.source_id = o.source_id and i.source_customer_id = s.source_customer_id
+                    and i.customer_id = o.customer_id
+            )""",
+    )
+
+
+def _mark_orphans(conn: Connection, source: Source, entity: str, parents: str, stored: str, column: str) -> None:
+    """Rows whose `column` names none of the good `parents` delivered with them, and none of the `stored` ones.
+
+    Only what the delivery itself does not answer is looked up, key by key: the cost does not grow with the history.
+    """
+    table = f"postlude.{staging(source, entity)}"
+    _run(
+        conn,
+        f"""
+        with absent as materialized (
+            select distinct s.{column} from {table} as s
+            where s.{column} is not null and not exists (
+                select from postlude.{staging(source, parents)} as p
+                where p.{column} = s.{column} and cardinality(p.problems) = 0
+            )
+        )
+        update {table} as s set problems = problems || array['{column}: no such {parents.removesuffix("s")}']
+        from absent as a
+        where s.{column} = a.{column} and (
+            select 1 from postlude.{stored} as k
+            where k.source_id = '{source.id}' and k.{column} = a.{column} limit 1
+        ) is null""",
     )
 
 
@@ -401,7 +479,7 @@ def _reasons(conn: Connection, source: Source, entity: str) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in found)
 
 
-def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict[str, int]:
+def _merge(conn: Connection, source: Source, now: datetime, run_id: str, replay: bool = False) -> dict[str, int]:
     by, at = {"source": source.id}, {"source": source.id, "now": now}
     counts = {"customers": db.run(conn, "11_update_customers", **by).rowcount}
     counts["customers"] += db.run(conn, "12_add_customers", **at).rowcount
@@ -409,24 +487,42 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str) -> dict
     counts["products"] = db.run(conn, "12_merge_products", **by).rowcount
     db.run(conn, "13_choose_orders", **by)
     _run(conn, "analyze pg_temp.chosen_orders")
-    counts["orders"] = db.run(conn, "13_merge_orders", **at).rowcount
     db.run(conn, "14_key_lines", **by)
     _run(conn, "analyze pg_temp.keyed_lines")
+    counts["orders"] = db.run(conn, "13_merge_orders", monetary=source.monetary, **at).rowcount
     counts["order_lines"] = db.run(conn, "14_drop_replaced_lines").rowcount
     counts["order_lines"] += db.run(conn, "14_merge_lines").rowcount
     for entity in ("shipments", "returns", "reviews", "tickets"):
         counts[entity] = db.run(conn, f"15_merge_{entity}", **by).rowcount
-    db.run(conn, "16_count_orders", monetary=source.monetary, **by)
+    db.run(conn, "16_count_orders", monetary=source.monetary)
     counts["released"] = db.run(conn, "17_release_quarantine", **at).rowcount
-    db.run(conn, "18_record_loads", run=run_id, **at)
-    db.run(conn, "18_move_watermark", **at)
+    if not replay:  # a few rows of old deliveries say nothing about how far the source is complete
+        db.run(conn, "18_record_loads", run=run_id, **at)
+        db.run(conn, "18_record_columns", run=run_id, **at)
+        db.run(conn, "18_move_cursors", run=run_id, **at)
+        db.run(conn, "18_move_watermark", **at)
+    db.run(conn, "18_count_feed_days", **at)
+    db.run(conn, "18_mark_feed", **by)
     _run(conn, "drop table pg_temp.chosen_orders, pg_temp.keyed_lines")
-    if sum(counts.values()) > 10_000:  # the next stage plans its joins by these statistics
-        _run(
-            conn,
-            "analyze postlude.customers, postlude.consents, postlude.orders, postlude.order_lines, postlude.shipments",
-        )
+    _analyze(conn, counts)
     return counts
+
+
+def _analyze(conn: Connection, counts: dict[str, int]) -> None:
+    """New statistics for tables of which a tenth or more is new: the next stage plans its joins by them."""
+    changed = {name: counts[name] for name in ("customers", "consents", "orders", "order_lines", "shipments")}
+    changed["customer_identities"] = counts["customers"]
+    found = conn.execute(
+        text(
+            "select relname, reltuples from pg_class "
+            "where relnamespace = cast('postlude' as regnamespace) and relname = any(:names)"
+        ),
+        {"names": list(changed)},
+    )
+    rows: dict[str, float] = {row.relname: row.reltuples for row in found}
+    due = [f"postlude.{name}" for name, new in changed.items() if new > 1_000 and new > rows[name] / 10]
+    if due:
+        _run(conn, f"analyze {', '.join(due)}")
 
 
 def _run(conn: Connection, statement: str) -> None:

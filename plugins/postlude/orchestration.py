@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -345,9 +346,13 @@ def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Cou
 def use_connection() -> None:
     """Point the library at the Airflow connection `postlude_db`, unless POSTLUDE_DB_URL is set already.
 
-    Without either, the embedded server below POSTLUDE_HOME is used. The channels' connections are looked up too, once sending
-    is switched on.
+    Without either, the embedded server below POSTLUDE_HOME is used. Sources find their connections in Airflow too, and once sending
+    is switched on the channels do.
     """
+    from postlude.sources import _connections
+
+    if _airflow_connection not in _connections.look_up:
+        _connections.look_up.append(_airflow_connection)
     _use_database()
     _use_channels()
 
@@ -389,6 +394,16 @@ def _use_database() -> None:
     os.environ["POSTLUDE_DB_URL"] = url.render_as_string(hide_password=False)
     settings.cache_clear()
     db.default_engine.cache_clear()
+
+
+def _airflow_connection(name: str) -> str | None:
+    """An Airflow connection as JSON text, as AIRFLOW_CONN_... may hold it; None: there is none."""
+    try:
+        found = BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return None
+    parts = ("conn_type", "host", "login", "password", "port", "schema")
+    return json.dumps({part: getattr(found, part) for part in parts} | {"extra": found.extra_dejson})
 
 
 def without_values(error: Exception) -> Exception:

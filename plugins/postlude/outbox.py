@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, dkim, legal, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
@@ -79,6 +79,7 @@ class Outbox:
         done = idle = 0
         self._demand_durable_commits()
         with self.channel.connect(self.url) as send:
+            self._turns_of_ghosts()
             while limit is None or done < limit:
                 claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
                 idle = 0 if claimed else idle + 1
@@ -118,23 +119,7 @@ class Outbox:
         Those in `sending` are ours to send. None: nothing is due; empty: others have judged it meanwhile, ask again.
         """
         now = self.clock()
-        with db.transaction(self.engine) as conn:
-            self._stops = switch.in_force(conn, self.stop_file)
-        live = [
-            c
-            for c in self.campaigns
-            if not self.calendar.paused(c.id, c.kind, now)
-            and not any(stop.covers(c.id, self.channel_name, None, c.kind) for stop in self._stops)
-        ]
-        shops = [stop for stop in self._stops if stop.scope == "shop"]
-        windows = []
-        for campaign in live:
-            window = self.calendar.window_on(self.channel_name, campaign.id)
-            days = self.calendar.weekday_numbers(campaign.id)
-            windows.append(
-                {"campaign_id": campaign.id, "opens": window.opens, "closes": window.closes, "weekdays": days}
-            )
-        pressure = self.calendar.pressure_in_force
+        live, shops = self._live(now)
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             people = sorted(set(
@@ -148,21 +133,69 @@ class Outbox:
                 return None
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
-            judged = list(
-                db.run(
-                    conn, "42_claim", ids=due, worker=self.worker, now=now,
-                    windows=db.dumps(windows), blackouts=self.calendar.blackouts,
-                    holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
-                    stale_sources=list(db.run(conn, "30_stale_sources", now=now).scalars()),
-                    rules=db.dumps(pressure.rules), reach=pressure.reach, when_full=pressure.when_full,
-                    spread=self.calendar.spread,
-                )
-            )  # fmt: skip
+            judged = self._judge(conn, live, due, now)
         for row in judged:
             if row.state != "sending":
                 self.counts[row.state if row.state != "scheduled" else "put_off"] += 1
                 self.counts[f"{row.state}:{row.reason}"] += 1
         return judged
+
+    def _live(self, now: datetime) -> tuple[list[Campaign], list[switch.Stop]]:
+        """Campaigns that may send now, and the stops of single shops; reads the switches anew."""
+        with db.transaction(self.engine) as conn:
+            self._stops = switch.in_force(conn, self.stop_file)
+        live = [
+            c
+            for c in self.campaigns
+            if not self.calendar.paused(c.id, c.kind, now)
+            and not any(stop.covers(c.id, self.channel_name, None, c.kind) for stop in self._stops)
+        ]
+        return live, [stop for stop in self._stops if stop.scope == "shop"]
+
+    def _judge(
+        self, conn: Connection, live: list[Campaign], ids: list[UUID], now: datetime, ghosts: bool = False
+    ) -> list[Row[Any]]:
+        """Read every rule for these messages; ghosts: for the ghosts among them, with the others as competitors."""
+        windows = []
+        for campaign in live:
+            window = self.calendar.window_on(self.channel_name, campaign.id)
+            days = self.calendar.weekday_numbers(campaign.id)
+            resumed = self.calendar.resumed(campaign.id, campaign.kind, now)
+            windows.append(
+                {
+                    "campaign_id": campaign.id,
+                    "opens": window.opens,
+                    "closes": window.closes,
+                    "weekdays": days,
+                    "resumed": resumed,
+                }
+            )
+        pressure = self.calendar.pressure_in_force
+        return list(
+            db.run(
+                conn, "42_claim", ids=ids, worker=self.worker, now=now, windows=db.dumps(windows),
+                blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
+                stale_feeds=freshness.stale_feeds(conn, now), rules=db.dumps(pressure.rules),
+                reach=pressure.reach, when_full=pressure.when_full, spread=self.calendar.spread, ghosts=ghosts,
+            )
+        )  # fmt: skip
+
+    def _turns_of_ghosts(self, batch: int = 1000) -> None:
+        """When the control group would have had its turn (docs/effect.md); before the real messages, which they compete with.
+
+        Ghosts are in a table of their own and have no way to the channel.
+        """
+        now = self.clock()
+        live, shops = self._live(now)
+        while True:
+            with db.transaction(self.engine) as conn:
+                rows = db.run(
+                    conn, "42_ghosts_due", channel=self.channel_name, campaigns=[c.id for c in live], now=now, batch=batch,
+                    stopped_shops=[stop.name for stop in shops], shard=self.shard, shards=self.shards,
+                ).all()  # fmt: skip
+                if not rows:
+                    return
+                self._judge(conn, live, [row.message_id for row in rows], now, ghosts=True)
 
     # ------------------------------------------------------------ hand over
 
@@ -197,7 +230,7 @@ class Outbox:
             with db.transaction(self.engine) as conn:
                 kept = db.run(
                     conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
-                    now=self.clock(), content_hash=digest, coupon_code=coupon,
+                    now=self.clock(), lease=settings().lease, content_hash=digest, coupon_code=coupon,
                 ).first()  # fmt: skip
                 if kept is None:
                     # whatever else this batch holds under the same stop is released without being tried
@@ -240,9 +273,6 @@ class Outbox:
             if not blameless and claim.attempt >= claim.max_attempts:
                 state, reason, send_at = "failed", "attempts_used_up", None
         self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
-        if outcome.suppress:
-            with db.transaction(self.engine) as conn:
-                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=now)
 
     def _finish(
         self,
@@ -261,6 +291,8 @@ class Outbox:
                 outcome=outcome.kind if outcome else "released", scope=outcome.scope if outcome else None,
                 reply=outcome.reply if outcome else None, send_at=send_at, more_attempts=more_attempts,
             ).first()  # fmt: skip
+            if outcome and outcome.suppress:  # with it or not at all: a settled message is not looked at again
+                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=self.clock())
         if settled is None:
             self.counts["lost_claim"] += 1
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, claim.message_id)
@@ -379,7 +411,7 @@ def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: d
         }
     links = {
         "unsubscribe": tokens.unsubscribe_link(letter.message_id),
-        "preferences": tokens.unsubscribe_link(letter.message_id),
+        "preferences": tokens.preferences_link(letter.message_id, letter.due_at.date()),
         "score": tokens.score_links(letter.message_id),
         "shop": theme.shop.url,
     }

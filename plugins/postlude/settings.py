@@ -71,6 +71,14 @@ class Settings(BaseSettings):
         "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"
     )
     web_port: int = 18027
+    web_db_url: str = Field(
+        "",
+        description="PostgreSQL URL of the public pages, as the role postlude_web; empty: that role on the embedded server, "
+        "with a server of yours `db_url` and all its rights",
+    )
+    reply_pause: timedelta = Field(
+        timedelta(days=7), description="who answers a mail gets no marketing for so long; 0 switches it off"
+    )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
     batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
@@ -84,6 +92,32 @@ class Settings(BaseSettings):
     # gates
     quarantine_share: float = Field(0.02, description="share of refused rows above which a load stops")
     min_free_rows: int = Field(20, description="so many refused rows never stop a load by their share alone")
+    feed_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="a whole day with less than this share of its weekday's usual rows makes a feed stale",
+    )
+    feed_least: int = Field(20, ge=1, description="... where at least so many are usual; fewer are chance")
+    unknown_share: float = Field(
+        0.005, description="share of rows with a word nobody knows (status, basis) above which a load stops"
+    )
+    min_free_unknown: int = Field(3, description="so many such rows never stop a load")
+    volume_low: float = Field(0.3, ge=0, description="orders of a day, as a share of the weekday's median: less stops")
+    volume_high: float = Field(3, description="... and more is told")
+    volume_enough: int = Field(20, description="weekdays with a smaller median are not judged")
+    volume_grace: timedelta = Field(timedelta(hours=2), description="a day is judged so long after its end")
+    moved_share: float = Field(0.02, description="share of known orders whose time may differ in a delivery")
+    changed_share: float = Field(0.2, description="share of known customers whose address may change in one delivery")
+    unusable_share: float = Field(0.2, description="share of e-mail addresses that may be none")
+    garbled_share: float = Field(0.02, description="share of people with unreadable letters above which a load stops")
+    negative_share: float = Field(0.05, description="share of orders that may come to less than nothing")
+    lineless_share: float = Field(0.5, description="share of new orders that may lack their lines when lines came")
+    twice_share: float = Field(0.2, description="share of lines that may be in a file twice")
+    price_factor: float = Field(
+        3, gt=1, description="how far prices and pieces may move from those of the last 28 days"
+    )
+    clock_gain: float = Field(1, gt=0, description="how clearly a delivery's hours may fit a shifted clock better")
     approval: Literal["off", "band", "strict"] = Field(
         "band",
         description="band: unusual volumes wait for a named approval; strict: also every campaign's first run; off: never",

@@ -84,9 +84,28 @@ def in_force(conn: Connection, file: Path | None = None) -> list[Stop]:
     return rows + stops_in_file(file or stop_file())
 
 
+def as_of(conn: Connection, now: datetime) -> list[Stop]:
+    """Every stop of the table that was in force at an instant; the file leaves no history."""
+    return [
+        Stop(r.scope, r.name, r.transactional_too, r.why)
+        for r in switches(conn, lifted_too=True)
+        if r.since <= now and (r.lifted_at is None or r.lifted_at > now)
+    ]
+
+
 def switches(conn: Connection, lifted_too: bool = False) -> list[Row[Any]]:
     """Rows of kill_switches, oldest first."""
     return list(db.run(conn, "48_switches", lifted_too=lifted_too))
+
+
+def names(conn: Connection) -> dict[str, set[str]]:
+    """What can be stopped by name, per scope: campaigns that ran or have a file, channels, shops."""
+    known: dict[str, set[str]] = {scope: set() for scope in SCOPES if scope != "all"}
+    for row in db.run(conn, "48_switch_names"):
+        known[row.scope].add(row.name)
+    known["campaign"] |= {path.stem for path in (settings().include / "campaigns").glob("[!.]*.yml")}
+    known["channel"] |= {path.stem for path in (Path(__file__).parent / "channels").glob("[!_]*.py")} | {"email"}
+    return known
 
 
 def stop(
@@ -94,11 +113,7 @@ def stop(
 ) -> bool:
     """Throw a switch; False when it was thrown already. Raises InputError when there is nothing of that name to stop."""
     _check(scope, name, why)
-    known = {row.name for row in db.run(conn, "48_switch_names") if row.scope == scope}
-    if scope == "campaign":
-        known |= {path.stem for path in (settings().include / "campaigns").glob("[!.]*.yml")}
-    if scope == "channel":
-        known |= {path.stem for path in (Path(__file__).parent / "channels").glob("[!_]*.py")} | {"email"}
+    known = names(conn).get(scope, set())
     if scope != "all" and name not in known:
         raise InputError(f'there is no {scope} "{name}"; there are {", ".join(sorted(known)) or "none"}')
     row = db.run(

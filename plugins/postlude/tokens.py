@@ -93,6 +93,11 @@ def unsubscribe_link(message_id: UUID | str) -> str:
     return _link("u", sign("unsubscribe", str(message_id)))
 
 
+def preferences_link(message_id: UUID | str, day: date) -> str:
+    """Address of the page on which a person chooses what to get; `day`: the mail's, for the page works for 90 days from it."""
+    return _link("p", sign("preferences", str(message_id), day.isoformat()))
+
+
 def score_links(message_id: UUID | str) -> dict[str, str]:
     """Addresses that answer the one question of a message: {"1": ..., "5": ...}."""
     return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}

@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
 
-from postlude import db
+from postlude import db, freshness
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Step
 from postlude.errors import InputError
+
+# reasons whose detail names another message, and nobody's data
+SAYS_WHO = ("capped", "asked_recently")
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,9 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     if facts.holdout == "":
         left_alone = "in the global control group, which no marketing campaign writes to"
     say("not in the holdout", facts.holdout is None, left_alone)
-    stale = person.source_id in set(db.run(conn, "30_stale_sources", now=now).scalars())
-    if campaign.rests_on_absence:
-        say(
-            "order feed is fresh",
-            not stale,
-            f"feed of {person.source_id} is {'stale' if stale else 'fresh'}; this campaign rests on absence",
-        )
+    for feed in freshness.verdicts(conn, now):
+        if feed.source_id == person.source_id and feed.entity in campaign.feeds:
+            say(f"{feed.entity[:-1]} feed is fresh", feed.reason is None, f"{feed}; this campaign rests on absence")
     for step in campaign.steps:
         if step.only_if or step.branch:
             _step(conn, person, campaign, step, now, say)
@@ -103,7 +102,8 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         say(
             f"{row.what} {row.name}",
             None,
-            f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}",
+            f"{row.at:%Y-%m-%d %H:%M} UTC: {row.state}{' (' + row.reason + ')' if row.reason else ''}{until}"
+            f"{': ' + row.detail if row.reason in SAYS_WHO else ''}",
         )
     return lines
 

@@ -4,10 +4,13 @@
 set search_path = postlude;
 
 create or replace function uuid_of(variadic parts text[]) returns uuid
-language sql immutable strict parallel safe as $$
-    -- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
-    select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
-    from (select substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16) as h) as d
+language plpgsql immutable strict parallel safe as $$
+-- RFC 9562 version 8 over SHA-256 of the parts joined by U+001F: the same facts always give the same id
+declare
+    h bytea := substring(sha256(convert_to('postlude' || chr(31) || array_to_string(parts, chr(31)), 'UTF8')) for 16);
+begin
+    return encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid;
+end
 $$;
 comment on function uuid_of is 'Deterministic id of a business fact. The Python twin is postlude.message.uuid_of.';
 
@@ -97,34 +100,63 @@ language sql immutable parallel safe as $$
 $$;
 comment on function address_on is 'What a channel writes to, as suppressions name it; null: a channel without addresses (banner, webhook), or none known.';
 
-create or replace function suppressed(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
-language sql stable parallel safe as $$
-    -- what was said about one address speaks of its channel; who complained or was erased is left alone everywhere
-    select coalesce(
-        suppression_of(address_on(channel_, c.address, c.phone), kind_, now_),
-        case when channel_ <> 'email' then (
-            select s.reason from suppressions as s
-            where s.address in (c.address, c.phone) and s.reason in ('complained', 'erased', 'manual')
-              and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
-            order by s.since limit 1
-        ) end
-    )
-    from customers as c where c.customer_id = customer
+create or replace function suppresses(suppressed text, reason text, channel_ text, address_ text, phone_ text) returns boolean
+language sql immutable parallel safe as $$
+    -- what was said about one address speaks of its channel; who complained, was erased or taken out by hand is left alone everywhere
+    select coalesce(suppressed = case channel_ when 'email' then address_ when 'sms' then phone_ end, false)
+        or reason in ('complained', 'erased', 'manual')
 $$;
-comment on function suppressed is 'Why not to write to this customer on this channel; null: nothing against it.';
+comment on function suppresses is 'Does a suppression of one of a person''s addresses hold on this channel?';
 
-create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
+drop function if exists suppression_of_person(bigint, text, timestamptz);
+create or replace function suppression_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    select case
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
+    select s.reason from customers as c join suppressions as s on s.address = any(array[c.address, c.phone])
+    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
+      and suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    order by s.since limit 1
+$$;
+comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
+
+create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
+language sql stable parallel safe as $$
+    -- written into the statement that calls it: no call per customer
+    select c.customer_id, case
         when c.marketplace then 'marketplace'
         when channel_ = 'email' and (c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$') then 'no_address'
         when channel_ = 'sms' and c.phone is null then 'no_address'
-        when channel_ = 'email' and suppression_of(c.address, kind_, now_) is not null then suppression_of(c.address, kind_, now_)
-        when channel_ <> 'email' and suppressed(customer, channel_, kind_, now_) is not null
-            then suppressed(customer, channel_, kind_, now_)
-        when kind_ = 'marketing' and not consented(customer, channel_, topic_, now_) then 'no_consent'
+        else coalesce(
+            (
+                select s.reason from postlude.suppressions as s
+                where s.address = any(array[c.address, c.phone])
+                  and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+                  and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                order by s.since limit 1
+            ),
+            (
+                select s.reason from postlude.customers as x join postlude.suppressions as s on s.address = any(array[x.address, x.phone])
+                where x.merged_into = c.customer_id and s.reason <> 'hard_bounce'
+                  and postlude.suppresses(s.address, s.reason, channel_, x.address, x.phone)
+                  and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                order by s.since limit 1
+            ),
+            case
+                when kind_ = 'marketing' and not coalesce((
+                    select k.granted from postlude.consents as k
+                    where k.customer_id = c.customer_id and k.channel = channel_ and k.topic = topic_ and k.at <= now_
+                    order by k.at desc, k.granted limit 1
+                ), false) then 'no_consent'
+            end)
     end
-    from customers as c where c.customer_id = customer
+    from postlude.customers as c
+$$;
+comment on function reachability is 'For every customer why they must not be written to at all; null: may be. For planning; the rules of suppression_of and consented.';
+
+create or replace function unreachable(customer bigint, channel_ text, kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select r.reason from postlude.reachability(channel_, kind_, topic_, now_) as r where r.customer_id = customer
 $$;
 comment on function unreachable is 'Why this person must not be written to at all (marketplace, no_address, a suppression, no_consent); null: may be.';
 
@@ -139,43 +171,69 @@ language sql immutable parallel safe as $$
 $$;
 comment on function channels_of is 'All channels the steps of a campaign may use.';
 
+create or replace function reachability_on(channels text[], kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
+language sql stable parallel safe as $$
+    -- nearly every campaign has one channel, and pays for one
+    select r.customer_id, case
+        when cardinality(channels) = 1 then r.reason
+        else (
+            select x.reason
+            from unnest(channels) with ordinality as o (channel, place)
+            cross join lateral postlude.reachability(o.channel, kind_, topic_, now_) as x
+            where x.customer_id = r.customer_id
+            order by x.reason is not null, o.place limit 1
+        )
+    end
+    from postlude.reachability(channels[1], kind_, topic_, now_) as r
+$$;
+comment on function reachability_on is 'For every customer why none of the channels may be used: the reason of the first; null: one of them may. For planning.';
+
 create or replace function unreachable_on(customer bigint, channels text[], kind_ text, topic_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    select case
-        when cardinality(channels) = 1 then unreachable(customer, channels[1], kind_, topic_, now_)
-        when not exists (select from unnest(channels) as c where unreachable(customer, c, kind_, topic_, now_) is null)
-            then unreachable(customer, channels[1], kind_, topic_, now_)
-    end
+    select r.reason from postlude.reachability_on(channels, kind_, topic_, now_) as r where r.customer_id = customer
 $$;
 comment on function unreachable_on is 'Why this person can be written to on none of the channels: the reason of the first; null: on one it is possible.';
 
-create or replace function channel_for(customer bigint, channels text[], kind_ text, topic_ text, now_ timestamptz) returns text
+create or replace function channel_choices(channels text[], kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, channel text)
 language sql stable parallel safe as $$
-    select case
+    select c.customer_id, case
         when cardinality(channels) = 1 then channels[1]
         else coalesce(
             (
                 select o.channel
-                from unnest(channels) with ordinality as o (channel, place), customers as c
-                where c.customer_id = customer and unreachable(customer, o.channel, kind_, topic_, now_) is null
-                order by o.channel is distinct from c.preferred_channel, o.place
-                limit 1
+                from unnest(channels) with ordinality as o (channel, place)
+                cross join lateral postlude.reachability(o.channel, kind_, topic_, now_) as x
+                where x.customer_id = c.customer_id and x.reason is null
+                order by o.channel is distinct from c.preferred_channel, o.place limit 1
             ),
             channels[1]
         )
     end
+    from postlude.customers as c
 $$;
-comment on function channel_for is 'The channel of a message: what the customer prefers if it is offered, else the first on which the customer can be reached; none: the first, whose refusal is stored.';
+comment on function channel_choices is 'For every customer the channel of a message: the preferred one if it is offered and reaches them, else the first that reaches them; none: the first, whose refusal is stored.';
+
+create or replace function exit_facts(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns table (fact text)
+language sql stable parallel safe as $$
+    -- one row; in a lateral join it is written into the statement that calls it
+    select case
+        when rules ? 'cancelled' and exists (
+            select from postlude.orders as o where o.order_id = order_ and o.cancelled_at <= now_) then 'order_cancelled'
+        when rules ? 'returned' and exists (
+            select from postlude.returns as r where r.order_id = order_ and r.requested_at <= now_) then 'returned'
+        when rules ? 'reviewed' and exists (
+            select from postlude.reviews as r where r.order_id = order_ and coalesce(r.answered_at, r.created_at) < now_) then 'reviewed'
+        when rules ? 'ordered' and exists (
+            select from postlude.orders as o
+            where o.customer_id = customer and o.counted_at > since and o.counted_at < now_
+              and (o.cancelled_at is null or o.cancelled_at > now_)) then 'ordered'
+    end
+$$;
+comment on function exit_facts is 'exit_fact for planning: what ends an enrolment, as a row.';
 
 create or replace function exit_fact(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    select case
-        when rules ? 'cancelled' and exists (select from orders as o where o.order_id = order_ and o.cancelled_at <= now_) then 'order_cancelled'
-        when rules ? 'returned' and exists (select from returns as r where r.order_id = order_ and r.requested_at <= now_) then 'returned'
-        when rules ? 'reviewed' and exists (
-            select from reviews as r where r.order_id = order_ and coalesce(r.answered_at, r.created_at) < now_) then 'reviewed'
-        when rules ? 'ordered' and ordered_since(customer, since, now_) then 'ordered'
-    end
+    select x.fact from postlude.exit_facts(rules, customer, order_, since, now_) as x
 $$;
 comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
 
@@ -191,6 +249,31 @@ language sql stable parallel safe as $$
     end
 $$;
 comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
+
+create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
+language sql stable parallel safe as $$
+    select max(p.until) from breaks as p
+    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+$$;
+comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
+
+create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
+        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
+$$;
+comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
+
+create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select break_until(m.customer_id, now_) is null
+        and consented(m.customer_id, m.channel, coalesce(v.definition ->> 'topic', 'marketing'), now_)
+    from messages as m
+    join enrolments as e on m.enrolment_id = e.enrolment_id
+    join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
+    where m.message_id = message
+$$;
+comment on function still_wanted is 'Does the person still agree to the topic of this marketing message, with no break running?';
 
 create or replace function in_holdout(campaign text, customer bigint, share numeric, salt text) returns boolean
 language sql immutable parallel safe as $$
@@ -234,7 +317,9 @@ end
 $$;
 comment on function spread_opening is 'When to look again at a message that was put off: in the next window, before its deadline, spread by its id. Null: no window.';
 
-create or replace function recent_messages(customer bigint, since timestamptz, now_ timestamptz) returns table (recent jsonb)
+drop function if exists recent_messages(bigint, timestamptz, timestamptz);
+create or replace function recent_messages(customer bigint, since timestamptz, now_ timestamptz, control_ text default null)
+returns table (recent jsonb)
 language sql stable parallel safe as $$
     -- accepted, open and unknown: all of them may be in the mailbox
     select jsonb_agg(
@@ -245,13 +330,21 @@ language sql stable parallel safe as $$
         )
         order by m.state = 'sending', m.handed_over_at, m.message_id
     )
-    from messages as m
+    from (
+        select r.message_id, r.enrolment_id, r.campaign_id, r.step_id, r.channel, r.kind, r.state, r.handed_over_at
+        from messages as r
+        where r.customer_id = customer
+          and (r.state = 'sending' or (r.state in ('sent', 'unknown') and r.handed_over_at > since and r.handed_over_at <= now_))
+        union all
+        select g.message_id, g.enrolment_id, g.campaign_id, g.step_id, g.channel, g.kind, 'sent', g.went_at
+        from ghost_messages as g
+        where control_ is not null and g.customer_id = customer and control_ in ('', g.campaign_id)
+          and g.state = 'went' and g.went_at > since and g.went_at <= now_
+    ) as m
     join enrolments as e on m.enrolment_id = e.enrolment_id
     join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    where m.customer_id = customer
-      and (m.state = 'sending' or (m.state in ('sent', 'unknown') and m.handed_over_at > since and m.handed_over_at <= now_))
 $$;
-comment on function recent_messages is 'What the customer got or may have got since an instant, oldest first, as share_out reads it; null: nothing.';
+comment on function recent_messages is 'What the customer got or may have got since an instant, oldest first, as share_out reads it; null: nothing. control_: for a ghost, with the ghosts of its control group (a campaign; empty: all).';
 
 create or replace function share_out(wanting jsonb, recent jsonb, rules jsonb, zone text, now_ timestamptz)
 returns table (message_id uuid, reason text, free_at timestamptz, winner text)
@@ -284,6 +377,7 @@ begin
         if reason is null and mine ->> 'kind' = 'marketing' and taken <> '[]' then
             for rule in select e.value from jsonb_array_elements(rules) with ordinality as e (value, place) order by e.place loop
                 continue when rule ->> 'channel' <> mine ->> 'channel' or rule ->> 'topic' <> mine ->> 'topic';
+                continue when jsonb_typeof(rule -> 'campaigns') = 'array' and not rule -> 'campaigns' ? (mine ->> 'campaign');
                 began := case
                     when rule ->> 'per' is null then now_ - make_interval(secs => cast(rule ->> 'seconds' as double precision))
                     else local_instant(date_trunc(rule ->> 'per', now_ at time zone zone), zone)
@@ -295,6 +389,7 @@ begin
                     where x.value ->> 'kind' = 'marketing'
                       and coalesce(rule ->> 'channel' = x.value ->> 'channel', true)
                       and coalesce(rule ->> 'topic' = x.value ->> 'topic', true)
+                      and (jsonb_typeof(rule -> 'campaigns') is distinct from 'array' or rule -> 'campaigns' ? (x.value ->> 'campaign'))
                 ) as t
                 where t.at > began or (rule ->> 'per' is not null and t.at = began);
                 if cardinality(places) >= cast(rule ->> 'most' as int) then
@@ -495,7 +590,7 @@ begin
             where m.customer_id = customer and m.segment_id = rule ->> 'in_segment' and m.left_at is null);
     elsif rule ->> 'got' is not null then
         return exists (
-            select from postlude.messages as m
+            select from postlude.turns as m
             where m.enrolment_id = passage and m.step_id = rule ->> 'got' and m.state in ('sent', 'unknown'));
     elsif rule ->> 'happened' is not null then
         return postlude.first_event(rule ->> 'happened', passage, customer, order_, since, now_) is not null;
@@ -550,7 +645,7 @@ begin
     end if;
     -- one of a branch at most: not beside one that is on its way or gone
     if exists (
-        select from postlude.messages as m
+        select from postlude.turns as m
         where m.enrolment_id = passage and m.step_id <> step and m.state in ('sending', 'sent', 'unknown')
           and m.step_id in (
               select s ->> 'id' from jsonb_array_elements(definition -> 'steps') as s where s ->> 'branch' = own ->> 'branch'))
@@ -715,3 +810,256 @@ end
 $$;
 comment on function postlude.reserve_coupons is
     'Gives every waiting message of a coupon step a code, as far as stock and budget go: per pool how many wanted one and how many got one.';
+
+create or replace function postlude.feed_verdicts(now_ timestamptz, share double precision, least_ bigint)
+returns table (
+    source_id text, entity text, scheduled boolean, newest timestamptz, loaded_at timestamptz, lag interval, lag_limit interval,
+    usual_lag interval, day date, found bigint, usual double precision, reason text
+)
+language sql stable as $$
+with shops as (
+    select
+        s.source_id,
+        s.time_zone as zone,
+        s.complete_until,
+        s.loaded_at,
+        (now_ at time zone s.time_zone)::date as today,
+        make_interval(secs => coalesce((s.settings ->> 'fresh_within_seconds')::double precision, 129600)) as bound,
+        coalesce((s.settings ->> 'scheduled')::boolean, true) as scheduled
+    from postlude.sources as s
+),
+-- a shop that never told of a review or return has no such feed; that is no reason to wait
+feeds as (
+    select s.*, 'orders' as entity, s.complete_until as newest, s.loaded_at as at from shops as s
+    union all
+    select s.*, e.entity, d.newest, d.at
+    from shops as s
+    cross join (values ('reviews'), ('returns')) as e (entity)
+    cross join lateral (
+        select f.newest, f.counted_at as at
+        from postlude.feed_days as f
+        where f.source_id = s.source_id and f.entity = e.entity
+        order by f.day desc
+        limit 1
+    ) as d
+),
+-- the newest day that ought to be whole: over when it was loaded, and not after the newest row. History is what lies
+-- before it, never the silence after it: a feed that stays dead does not become usual
+judged as (
+    select
+        f.*,
+        (f.newest at time zone f.zone)::date as newest_day,
+        least(
+            (f.newest at time zone f.zone)::date, (coalesce(f.at, now_) at time zone f.zone)::date - 1, f.today - 1
+        ) as last_day,
+        (select min(d.day) from postlude.feed_days as d where d.source_id = f.source_id and d.entity = f.entity) as first_day
+    from feeds as f
+),
+-- five weeks are all that is read, however long the history
+recent as materialized (
+    select d.source_id, d.entity, d.day, d.rows
+    from judged as j
+    inner join postlude.feed_days as d
+        on d.source_id = j.source_id and d.entity = j.entity and d.day between j.last_day - 34 and j.last_day
+),
+-- a week of days, each with the same weekday of the four weeks before it
+week as (
+    select
+        j.source_id,
+        j.entity,
+        k as back,
+        j.last_day - k as day,
+        count(*) filter (where p.day >= j.first_day) as samples,
+        percentile_cont(0.5) within group (order by coalesce(d.rows, 0)) filter (where p.day >= j.first_day) as usual,
+        max(coalesce(d.rows, 0)) filter (where p.day >= j.first_day) as most
+    from judged as j
+    cross join generate_series(0, 6) as k
+    cross join generate_series(1, 4) as w
+    cross join lateral (select j.last_day - k - 7 * w as day) as p
+    left join recent as d on d.source_id = j.source_id and d.entity = j.entity and d.day = p.day
+    group by j.source_id, j.entity, k, j.last_day
+),
+-- weekdays on which this shop never has any; more than three of them are no pattern but a small shop
+closed as (
+    select w.source_id, w.entity, array_agg(extract(isodow from w.day)::int) as weekdays
+    from week as w
+    where w.samples >= 3 and w.most = 0
+    group by w.source_id, w.entity
+    having count(*) <= 3
+),
+measured as (
+    select
+        j.*,
+        greatest(now_ - j.newest, interval '0') as lag,
+        j.bound + coalesce(e.excused, interval '0') as hard_limit,
+        case when u.samples >= 3 then u.usual end as usual_lag,
+        -- of the last three whole days the worst
+        w.day as thin_day,
+        w.found as thin_found,
+        w.usual as thin_usual,
+        t.found as last_found,
+        t.usual as last_usual,
+        -- too few a day to tell a thin day from chance
+        (select avg(a.usual) from week as a where a.source_id = j.source_id and a.entity = j.entity and a.samples >= 3) as daily
+    from judged as j
+    left join closed as c on c.source_id = j.source_id and c.entity = j.entity
+    left join lateral (
+        select sum(
+            case when g::date = j.today then now_ - (g::date::timestamp at time zone j.zone) else interval '24 hours' end
+        ) as excused
+        from generate_series(j.newest_day + 1, least(j.today, j.newest_day + 35), interval '1 day') as g
+        where extract(isodow from g)::int = any(c.weekdays)
+    ) as e on true
+    left join lateral (
+        select
+            count(m.complete_until) as samples,
+            percentile_disc(0.5) within group (order by greatest(t.at - m.complete_until, interval '0')) as usual
+        from generate_series(1, 4) as n
+        cross join lateral (select ((now_ at time zone j.zone) - make_interval(days => 7 * n)) at time zone j.zone as at) as t
+        cross join lateral (
+            select k.complete_until from postlude.feed_marks as k
+            where k.source_id = j.source_id and k.loaded_at <= t.at
+            order by k.loaded_at desc
+            limit 1
+        ) as m
+        where j.entity = 'orders'
+    ) as u on true
+    left join lateral (
+        select x.day, x.usual, coalesce(d.rows, 0) as found
+        from week as x
+        left join recent as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
+        where
+            x.source_id = j.source_id and x.entity = j.entity and x.back <= 2 and x.samples >= 3 and x.usual >= least_
+            and coalesce(d.rows, 0) < share * x.usual
+        order by coalesce(d.rows, 0) / x.usual, x.back
+        limit 1
+    ) as w on true
+    left join lateral (
+        select coalesce(d.rows, 0) as found, case when x.samples >= 3 then x.usual end as usual
+        from week as x
+        left join recent as d on d.source_id = x.source_id and d.entity = x.entity and d.day = x.day
+        where x.source_id = j.source_id and x.entity = j.entity and x.back = 0
+    ) as t on true
+),
+-- a feed that usually is on time may lag half of `fresh_within` beyond that; `fresh_within` itself is the end for all.
+-- Days on which the shop is closed do not count
+limited as (
+    select
+        m.*,
+        case
+            when m.usual_lag is null then m.hard_limit
+            else least(m.usual_lag + m.bound / 2, m.hard_limit)
+        end as lag_limit
+    from measured as m
+)
+select
+    l.source_id,
+    l.entity,
+    l.scheduled,
+    l.newest,
+    l.at,
+    l.lag,
+    l.lag_limit,
+    l.usual_lag,
+    coalesce(l.thin_day, l.last_day),
+    case when l.first_day is not null then coalesce(l.thin_found, l.last_found)::bigint end,
+    coalesce(l.thin_usual, l.last_usual),
+    case
+        when l.newest is null then 'never_loaded'
+        when l.entity <> 'orders' and coalesce(l.daily, 0) < least_ then null
+        when l.lag > l.lag_limit and l.at > l.newest + l.bound / 2 then 'no_new_' || l.entity
+        when l.lag > l.lag_limit then 'late'
+        -- a run as of the past: later rows are there, so these days were told in full
+        when l.newest > now_ + interval '1 day' then null
+        when l.thin_day is not null then 'too_few_' || l.entity
+    end
+from limited as l
+$$;
+comment on function postlude.feed_verdicts is 'The freshness gate: each feed against its own weekdays of four weeks; reason null: fresh. docs/gates.md tells the rule.';
+
+create or replace function postlude.rests_on_stale(definition jsonb, source text, stale text[]) returns boolean
+language sql immutable parallel safe as $$
+    -- versions stored before feeds were named rest on orders
+    select
+        coalesce((definition ->> 'rests_on_absence')::boolean, true)
+        and exists (
+            select from jsonb_array_elements_text(
+                case jsonb_typeof(definition -> 'feeds') when 'array' then definition -> 'feeds' else '["orders"]' end
+            ) as d (feed)
+            where source || '/' || d.feed = any(stale)
+        )
+$$;
+comment on function postlude.rests_on_stale is 'Does a campaign rest on a feed of this source that is stale? `stale`: source/feed.';
+
+create or replace function fifths(source text, now_ timestamptz) returns setof quintile_borders
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off as $$
+-- the last customer of each of the first four fifths, found by walking one index for each measure: no row is sorted,
+-- and no customer's score is written. Each step begins at the border before it.
+declare
+    found quintile_borders;
+    share int[];
+    ahead bigint;
+    latest timestamptz := '-infinity';
+    orders int := 0;
+    spent numeric := '-infinity';
+    id bigint := 0;
+    day interval := interval '24 hours';
+    bucket interval;
+    place bigint;
+    tied bigint;
+begin
+    select count(*) into found.customers from customer_facts as f where f.source_id = source;
+    if found.customers = 0 then
+        return;
+    end if;
+    found.source_id := source;
+    -- ntile: the first (n mod 5) fifths hold one more
+    select array_agg(i * (found.customers / 5) + least(i, found.customers % 5) order by i) into share
+    from generate_series(1, 4) as i;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.frequency, f.customer_id into orders, id from customer_facts as f
+        where f.source_id = source and (f.frequency, f.customer_id) >= (orders, id)
+        order by f.frequency, f.customer_id offset ahead limit 1;
+        found.frequency[i] := orders;
+        found.frequency_ids[i] := id;
+    end loop;
+
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.monetary, f.customer_id into spent, id from customer_facts as f
+        where f.source_id = source and (f.monetary, f.customer_id) >= (spent, id)
+        order by f.monetary, f.customer_id offset ahead limit 1;
+        found.monetary[i] := spent;
+        found.monetary_ids[i] := id;
+    end loop;
+
+    -- days of recency rise with the age of the last order, but within one such day the customer id decides
+    id := 0;
+    for i in 1..4 loop
+        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
+        select f.last_order_at, f.customer_id into latest, id from customer_facts as f
+        where f.source_id = source and (f.last_order_at, f.customer_id) >= (latest, id)
+        order by f.last_order_at, f.customer_id offset ahead limit 1;
+        found.recency_days[i] := floor(extract(epoch from now_ - latest) / 86400);
+        bucket := found.recency_days[i] * day;
+        select count(*) into place from customer_facts as f
+        where
+            f.source_id = source and f.last_order_at > now_ - bucket - day
+            and (f.last_order_at, f.customer_id) <= (latest, id);
+        with same_day as materialized (
+            select f.customer_id from customer_facts as f
+            where f.source_id = source and f.last_order_at > now_ - bucket - day and f.last_order_at <= now_ - bucket
+        )
+
+        select d.customer_id into tied from same_day as d order by d.customer_id offset place - 1 limit 1;
+        found.recency_ids[i] := tied;
+    end loop;
+    return next found;
+end
+$$;
+comment on function fifths is 'Borders between the fifths of a source by recency as of now_, orders and spend: what ntile(5) with ties by customer id gives.';

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from postlude import db
+from postlude import db, freshness
 from postlude.errors import GateClosed, InputError
 from postlude.quality import docs as pages
 from postlude.quality import evaluation
@@ -36,6 +36,10 @@ __all__ = ["GATES", "Verdict", "check", "latest", "pin", "pinned", "table_of_gat
 log = logging.getLogger(__name__)
 
 LIMIT = timedelta(minutes=5)
+_LIMITS = (
+    *("quarantine_share", "unknown_share", "volume_low", "volume_high", "moved_share", "changed_share"),
+    *("unusable_share", "garbled_share", "negative_share", "lineless_share", "twice_share", "clock_gain"),
+)
 BASELINE = timedelta(days=14)  # an older good run is no measure of drift: shops change
 
 
@@ -64,6 +68,8 @@ class Verdict:
         told = "; ".join(self.lines()) or f"{self.evaluated} expectations hold"
         counts = self.metrics.get("staged", {}).items()
         staged = [f"{entity} {n['rows']:,} rows, {n['refused']:,} refused" for entity, n in counts if n["rows"]]
+        for entity, reasons in self.metrics.get("reasons", {}).items():
+            staged += [f"{entity} {reason} {found:,}" for reason, found in reasons.items()]
         return f"gate {self.gate} is {state}{about}: {told}{' [' + '; '.join(staged) + ']' if staged else ''}"
 
 
@@ -99,10 +105,16 @@ def check(
     values = {
         "now": now.isoformat(),
         "campaign": subject,
+        "source": subject,
         "baseline": "[]",
         "seconds": int(2 * config.lease.total_seconds()),
         "free_rows": config.min_free_rows,
-        "quarantine_share": config.quarantine_share,
+        "free_unknown": config.min_free_unknown,
+        "enough": config.volume_enough,
+        "grace_seconds": int(config.volume_grace.total_seconds()),
+        "price_low": 1 / config.price_factor,
+        "price_high": config.price_factor,
+        **{name: getattr(config, name) for name in _LIMITS},
         "minimum_rows": asked.minimum_rows if minimum_rows is None else minimum_rows,
     }
     metrics: dict[str, Any] = {}
@@ -169,8 +181,13 @@ def _pins() -> Path:
 def table_of_gates() -> str:
     """The gates as a Markdown table, for docs/gates.md."""
     head = "| gate | between | subject | expectations | stops when |\n|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| `{g.name}` | {g.between} | {g.subject or 'none'} | {size(g)} | {g.stops_when} |\n" for g in GATES.values()
+    return (
+        head
+        + "".join(
+            f"| `{g.name}` | {g.between} | {g.subject or 'none'} | {size(g)} | {g.stops_when} |\n"
+            for g in GATES.values()
+        )
+        + f"| `{freshness.GATE}` | load → campaigns, and at hand-over | source | none | {freshness.STOPS_WHEN} |\n"
     )
 
 
@@ -192,6 +209,8 @@ def _prepare(
     if gate.name == "orders":
         counted = conn.execute(text(selects["staged"])).mappings()
         metrics["staged"] = {row["entity"]: {"rows": row["delivered"], "refused": row["refused"]} for row in counted}
+        metrics["reasons"] = evaluation.refusals(conn, subject)
+        metrics["measured"] = evaluation.measured(gate, selects, conn)
     return selects, metrics
 
 
@@ -249,7 +268,7 @@ def _keep(engine: Engine, verdict: Verdict, limit: timedelta) -> None:
             suite_hash=verdict.suite_hash,
             evaluated=verdict.evaluated,
             failures=json.dumps(verdict.failures),
-            metrics=json.dumps(verdict.metrics),
+            metrics=json.dumps(verdict.metrics, default=float),
             docs=str(verdict.docs) if verdict.docs else None,
         )
 

@@ -6,6 +6,7 @@ for that. It runs in a thread of its own, so that one that hangs cannot hold the
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from decimal import Decimal
 from threading import Thread
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
@@ -32,11 +34,17 @@ _ABSENT = {
     "staging_orders": "cast(null as text) as source_order_id, cast(null as text) as source_customer_id, "
     "cast(null as text) as currency, cast(null as timestamptz) as placed_at, "
     "cast(null as timestamptz) as cancelled_at, cast(null as text[]) as problems",
-    "staging_order_lines": "cast(null as text) as source_order_id, cast(null as text) as sku, "
-    "cast(null as numeric) as quantity, cast(null as numeric) as unit_price, cast(null as timestamptz) as placed_at, "
+    "staging_order_lines": "cast(null as text) as source_order_id, cast(null as text) as line_key, "
+    "cast(null as text) as sku, cast(null as text) as description, cast(null as numeric) as quantity, "
+    "cast(null as numeric) as unit_price, cast(null as timestamptz) as placed_at, cast(null as int) as _file, "
     "cast(null as text[]) as problems",
+    "staging_customers": "cast(null as text) as source_customer_id, cast(null as text) as email, "
+    "cast(null as text) as first_name, cast(null as text[]) as problems",
+    "staging_files": "cast(null as text) as entity, cast(null as bigint) as rows_read, cast(null as text[]) as columns",
     "staged_rows": "cast(null as text[]) as problems",
 }
+_MEASURED = "measured_rows"
+_TEXT = 25  # the type's number in every PostgreSQL
 # the first line of these errors names tables and columns, never values
 _TELLING = ("UndefinedColumn", "UndefinedTable", "UndefinedFunction", "InsufficientPrivilege")
 
@@ -112,6 +120,50 @@ def selects_of(gate: Gate, conn: Connection, subject: str, values: Mapping[str, 
     return {batch.name: _select(batch, conn, subject, {**values, **dict(batch.constants)}) for batch in gate.batches}
 
 
+def rows_of(sql: str, conn: Connection) -> list[dict[str, Any]]:
+    """What a literal statement gives; no parameter is looked for in it."""
+    return _rows_and_types(sql, conn)[0]
+
+
+def _rows_and_types(sql: str, conn: Connection) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    raw = conn.connection.driver_connection
+    assert raw is not None
+    cursor = raw.execute(sql)  # without a list of parameters a % is a %
+    types = {column.name: column.type_code for column in cursor.description}
+    return [dict(zip(types, row, strict=True)) for row in cursor], types
+
+
+def _as_values(sql: str, conn: Connection) -> str:
+    """The few rows of a measured batch as values, so that every expectation sees the same and none measures again."""
+    rows, types = _rows_and_types(sql, conn)
+    # whatever is no text is a count or a share
+    columns = ", ".join(f"{name} {'text' if code == _TEXT else 'numeric'}" for name, code in types.items())
+    # spaces after the colons: without them `:1` inside the literal would be taken for a parameter
+    told = json.dumps(rows, default=str, separators=(", ", ": ")).replace("'", "''")
+    return f"select * from jsonb_to_recordset('{told}') as {_MEASURED} ({columns})"  # noqa: S608 - our own rows
+
+
+def measured(gate: Gate, selects: Mapping[str, str], conn: Connection) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the measured batches, for the record; a batch that cannot be measured is left out."""
+    found = {}
+    for batch in gate.batches:
+        if batch.measured and _MEASURED in selects[batch.name]:
+            found[batch.name] = rows_of(selects[batch.name], conn)
+    return found
+
+
+def refusals(conn: Connection, subject: str, most: int = 5) -> dict[str, dict[str, int]]:
+    """Of each staged entity the most frequent reasons for refusing a row, with their counts."""
+    found: dict[str, dict[str, int]] = {}
+    for entity in ENTITIES:
+        if table := _table(conn, f"staging_{subject}_{entity}"):
+            told = rows_of(literal("90_refusals", {"entity": entity}, {"staged_rows": table}), conn)
+            told.sort(key=lambda row: (-row["found"], row["reason"]))
+            if told:
+                found[entity] = {row["reason"]: row["found"] for row in told[:most]}
+    return found
+
+
 def _select(batch: Batch, conn: Connection, subject: str, values: Mapping[str, Any]) -> str:
     if batch.per_entity:
         tables = {entity: _table(conn, f"staging_{subject}_{entity}") for entity in ENTITIES}
@@ -124,6 +176,12 @@ def _select(batch: Batch, conn: Connection, subject: str, values: Mapping[str, A
     else:
         tables = {name: _table(conn, name.replace("staging_", f"staging_{subject}_", 1)) for name in batch.staged}
         sql = literal(batch.sql, values, {name: table or _absent(name) for name, table in tables.items()})
+    if batch.measured:
+        try:
+            with conn.begin_nested():
+                sql = _as_values(sql, conn)
+        except psycopg.Error:
+            pass  # left as it is, every expectation on it raises, and the gate names the batch
     return f"select * from (\n{sql}\n) as {batch.name}_rows"  # noqa: S608 - wants SELECT first
 
 

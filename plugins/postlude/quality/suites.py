@@ -49,6 +49,7 @@ class Batch:
     staged: names in the file that stand for staging tables; one that does not exist counts as empty.
     per_entity: the file is run once for every staged entity, and the rows put together.
     constants: parameters of the file that do not depend on the run.
+    measured: the file gives a few rows of counts; it is run once, and the counts are kept with the verdict.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Batch:
     staged: tuple[str, ...] = ()
     per_entity: bool = False
     constants: tuple[tuple[str, int], ...] = ()
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,9 @@ ORDERS = Gate(
     subject="source",
     stops_when=(
         "nothing usable came though files did; too many rows of an entity were refused; keys, currency or times are "
-        "missing or impossible; prices, quantities or customers are missing far more often than in any real shop"
+        "missing or impossible; prices, quantities or customers are missing far more often than in any real shop; "
+        "against the source's own past a day lacks most of its orders, known orders moved, the clock is shifted, "
+        "prices, pieces or addresses are others; totals are negative, lines missing or doubled (docs/feeds.md)"
     ),
     minimum_rows=1,
     batches=(
@@ -173,8 +177,9 @@ ORDERS = Gate(
             (
                 rows(at_least=1),
                 total("accepted", at_least=Param("minimum_rows")),
-                *present("entity", "refused_share"),
+                *present("entity", "refused_share", "unknown_share"),
                 between("refused_share", 0, Param("quarantine_share")),
+                between("unknown_share", 0, Param("unknown_share")),
             ),
             per_entity=True,
         ),
@@ -208,6 +213,89 @@ ORDERS = Gate(
                 Expect("expect_column_values_to_not_be_null", {"column": "sku", "mostly": 0.95}, "warn"),
             ),
             staged=("staging_order_lines",),
+        ),
+        # the delivery beside the source's own past; without a past nothing is judged
+        Batch(
+            "files",
+            "91_measure_files",
+            (
+                rows(),
+                between("files_without_rows", None, 0, severity="warn"),
+                between("new_columns", None, 0, severity="warn"),
+                between("lost_columns", None, 0, severity="warn"),
+            ),
+            staged=("staging_files",),
+            measured=True,
+        ),
+        Batch(
+            "days",
+            "91_measure_days",
+            (
+                rows(),
+                between("share_of_usual", Param("volume_low"), None),
+                between("share_of_usual", None, Param("volume_high"), severity="warn"),
+            ),
+            staged=("staging_orders",),
+            measured=True,
+        ),
+        Batch(
+            "clock",
+            "91_measure_clock",
+            (
+                one_row(),
+                between("gain", None, Param("clock_gain")),
+                between("gain", None, 0.3, severity="warn"),
+            ),
+            staged=("staging_orders",),
+            measured=True,
+        ),
+        Batch(
+            "known",
+            "91_measure_known",
+            (
+                one_row(),
+                *present("known_orders", "known_customers"),
+                between("moved_share", None, Param("moved_share")),
+                between("changed_address_share", None, Param("changed_share")),
+                between("unusable_address_share", None, Param("unusable_share")),
+                between("garbled_share", None, Param("garbled_share")),
+                between("garbled_share", None, 0, severity="warn"),
+            ),
+            staged=("staging_orders", "staging_customers"),
+            measured=True,
+        ),
+        Batch(
+            "totals",
+            "91_measure_totals",
+            (
+                one_row(),
+                *present("orders_with_lines"),
+                between("negative_share", None, Param("negative_share")),
+                between("lineless_share", None, Param("lineless_share")),
+                between("lineless_share", None, 0.1, severity="warn"),
+                between("twice_share", None, Param("twice_share")),
+            ),
+            staged=("staging_orders", "staging_order_lines"),
+            measured=True,
+        ),
+        Batch(
+            "prices",
+            "91_measure_prices",
+            (
+                one_row(),
+                *present("articles"),
+                between("price_ratio", Param("price_low"), Param("price_high")),
+                between("quantity_ratio", Param("price_low"), Param("price_high")),
+            ),
+            staged=("staging_order_lines",),
+            measured=True,
+        ),
+        Batch(
+            "freshness",
+            "91_measure_freshness",
+            (one_row(), between("hours_over", None, 0, severity="warn")),
+            staged=("staging_orders",),
+            measured=True,
         ),
     ),
 )
@@ -409,7 +497,7 @@ def suite_hash(gate: Gate) -> str:
         {
             "batch": batch.name,
             "sql": " ".join(str(db.sql(batch.sql)).split()),
-            "staged": [*batch.staged, batch.per_entity],
+            "staged": [*batch.staged, batch.per_entity, *(["measured"] if batch.measured else [])],
             "constants": batch.constants,
             "expectations": [[e.type, e.arguments, e.severity] for e in batch.expectations],
         }

@@ -154,7 +154,7 @@ def samples(template: str = "") -> dict[str, dict[str, Any]]:
         "referral": {"code": "H4XB7QWKM2"},
         "links": {
             "unsubscribe": f"{link}/u/sample",
-            "preferences": f"{link}/u/sample",
+            "preferences": f"{link}/p/sample",
             "score": {str(n): f"{link}/s/sample-{n}" for n in range(1, 6)},
             "shop": "https://shop.example/",
         },

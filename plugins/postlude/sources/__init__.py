@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names of tables are checked and quoted
 """Where orders come from: one YAML file per shop, one module per kind of source, found by its file name.
 
 A new layout of a known kind is one YAML file in include/sources and one SQL mapping file in include/sql/sources, and
@@ -9,13 +10,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast
 from zoneinfo import ZoneInfo
 
+import psycopg
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, create_model
 from sqlalchemy import Connection, text
 
@@ -77,8 +80,17 @@ class Source(Strict):
     fresh_within: Duration = Field(
         timedelta(hours=36), description="without a newer order for so long the feed is stale"
     )
+    statuses: frozenset[str] | None = Field(
+        None, description="every status an order can have; a row with another one is refused. Empty: any will do"
+    )
+    quiet_days: frozenset[Annotated[str, Field(pattern=r"^(\d{4}-)?\d{2}-\d{2}$")]] = Field(
+        frozenset(), description="days without (or with few) orders: 2026-12-27, or 12-25 for every year"
+    )
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
     scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
+    connection: Name | None = Field(
+        None, description="name of the connection that holds address and secrets; they never stand in this file"
+    )
     mapping: Annotated[str, AfterValidator(_known_mapping)] = Field(description="file in include/sql/sources")
     entities: dict[Name, Any] = Field(min_length=1)
     _file: str = PrivateAttr("")
@@ -95,13 +107,28 @@ class Source(Strict):
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file (or page run) of one raw entity that can be read once. `checksum` tells whether it was loaded before."""
+    """One file, or one pull from a shop, of one raw entity.
+
+    A file has a `checksum`, which tells whether it was loaded before. A pull has none before it is read: it always is
+    read, from the place `since` where the last loaded one ended, and moves that place up to instants not after `until`.
+    """
 
     entity: str
     name: str
-    checksum: str
-    path: Path
-    size: int
+    checksum: str = ""
+    path: Any = None  # a Path, or a UPath of an object store; a pull has none, unless it is read from a sample
+    size: int = 0
+    since: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What reading a delivery gave: its rows, and for a pull the checksum of them and where the next one begins."""
+
+    rows: int
+    checksum: str = ""
+    cursor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +136,13 @@ class RawTable:
     """The temporary table that takes the deliveries of one raw entity as text, until the transaction ends.
 
     Beside the delivered columns it has `_file`, the number of the delivery in this run, and `_line`, the row's line
-    (a header being line 1; line breaks inside quotes are not counted).
+    (a header being line 1; line breaks inside quotes are not counted). `limit`: no more rows are wanted (a sample).
     """
 
     conn: Connection
     name: str
     number: int
+    limit: int | None = None
 
     def prepare(self, columns: Sequence[str], first_line: int) -> None:
         """Make the table ready for the rows of delivery `number`, which has these columns."""
@@ -126,20 +154,60 @@ class RawTable:
         self._execute(f"alter table {table} alter column _file set default {int(self.number)}")
         self._execute(f"alter table {table} alter column _line restart with {int(first_line)}")
 
+    @contextmanager
+    def copying(self, columns: Sequence[str], options: str = "") -> Iterator[psycopg.Copy]:
+        """A COPY into these columns of the prepared table; `options` as `with (...)` takes them, empty: rows of text."""
+        listed = ", ".join(quoted(column) for column in columns)
+        raw = self.conn.connection.driver_connection
+        assert raw is not None
+        given = f" with ({options})" if options else ""
+        # the cursor stays open: it knows the number of rows once the block has ended
+        with raw.cursor().copy(f"copy pg_temp.{quoted(self.name)} ({listed}) from stdin{given}") as copy:
+            yield copy
+
+    def keep_newest(self) -> int:
+        """Of rows of this delivery with the same `id` only the newest stays (by `updated_at`, then the last read); how many do."""
+        newest = f"""
+            delete from pg_temp.{quoted(self.name)} as older using (
+                select ctid, row_number() over (
+                    partition by id order by postlude.to_instant(updated_at) desc nulls last, _line desc
+                ) as nth
+                from pg_temp.{quoted(self.name)} where _file = {int(self.number)}
+            ) as version
+            where older.ctid = version.ctid and version.nth > 1"""
+        self._execute(newest)
+        left = self.conn.scalar(
+            text(f"select count(*) from pg_temp.{quoted(self.name)} where _file = {int(self.number)}")
+        )
+        return int(left or 0)
+
     def _execute(self, statement: str) -> None:
         self.conn.execute(text(statement.replace(":", r"\:")))
 
 
 class Reader(Protocol):
-    """What a module of this package offers. `Entity` describes one of the source's `entities` in YAML."""
+    """What a module of this package offers. `Entity` describes one of the source's `entities` in YAML.
+
+    An entity has `columns`, those of its raw table. `CONNECTED`: the source file must name a connection.
+    """
 
     Entity: type[Strict]
+    CONNECTED: bool
 
     def deliveries(self, source: Source, name: str) -> list[Delivery]:
-        """Everything that lies ready for the raw entity `name`, in the order of reading. Raises InputError."""
+        """Everything that lies ready for the raw entity `name`, in the order of reading. Raises InputError.
 
-    def read(self, entity: Any, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
-        """Append the delivery to a raw table; rows read. Raises InputError with file and line."""
+        A shop that is asked over the network gives one pull here, without being asked yet.
+        """
+
+    def read(self, source: Source, delivery: Delivery, into: RawTable, progress: Progress | None) -> Taken:
+        """Append the delivery to a raw table, whole or not at all.
+
+        Raises InputError for what a person must mend, with file and line; Unavailable for what may pass by itself.
+        """
+
+    def sample(self, source: Source, name: str, path: Path) -> Delivery:
+        """The delivery to be read from a file that somebody saved as an example of the raw entity `name`."""
 
 
 def kinds() -> list[str]:
@@ -166,6 +234,9 @@ def load_source(path: Path | str) -> Source:
     model = create_model("Source", __base__=Source, entities=(dict[Name, entity], Field(min_length=1)))  # type: ignore[valid-type]
     source = yamlfile.parse(words, file, model)
     source._file = file
+    if reader(kind).CONNECTED and source.connection is None:
+        what = 'is missing; add a line "connection: NAME" (docs/sources.md, "Connections and secrets")'
+        raise InputError([Fault(file, yamlfile.line_of(path, ("kind",)), "connection", what)])
     return source
 
 

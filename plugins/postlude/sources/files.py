@@ -12,12 +12,15 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
+import shutil
+import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +28,12 @@ from typing import Any, Literal
 import psycopg
 from pydantic import Field, field_validator
 
-from postlude.errors import Fault, InputError
+from postlude.errors import Fault, InputError, Unavailable
 from postlude.settings import settings
-from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, quoted
+from postlude.sources import ROW_COLUMNS, Delivery, Progress, RawTable, Source, Taken, _connections, quoted
 from postlude.yamlfile import Strict, did_you_mean, shown
 
+CONNECTED = False
 CHUNK = 1 << 20
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
@@ -37,7 +41,10 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "
 class Entity(Strict):
     """The files of one raw entity. `${NAME:-default}` in the path is taken from the environment."""
 
-    path: str = Field(min_length=1, description="glob, relative to the project folder")
+    path: str = Field(
+        min_length=1,
+        description="glob, relative to the project folder, or in an object store: s3://CONNECTION@bucket/orders/*.csv.gz",
+    )
     format: Literal["csv", "jsonl", "parquet"] | None = Field(
         None, description="by default from the ending of the name"
     )
@@ -68,24 +75,77 @@ def deliveries(source: Source, name: str) -> list[Delivery]:
     """The files that match the entity's path, by name. Raises InputError when there is none and it is not optional."""
     spec: Entity = source.entities[name]
     pattern = _expanded(source, name, spec.path)
-    base = settings().include.parent
-    parts = Path(pattern)
-    if parts.is_absolute():
-        base, parts = Path(parts.anchor), parts.relative_to(parts.anchor)
-    found = sorted(path for path in base.glob(str(parts)) if path.is_file())
+    if "://" in pattern:
+        found, where = _objects(source, name, pattern)
+    else:
+        base = settings().include.parent
+        parts = Path(pattern)
+        if parts.is_absolute():
+            base, parts = Path(parts.anchor), parts.relative_to(parts.anchor)
+        found = sorted(path for path in base.glob(str(parts)) if path.is_file())
+        where = shown(os.path.normpath(base / parts))
     if not found and not spec.optional:
-        where = f"no file matches {shown(os.path.normpath(base / parts))}; check the path, or deliver the file"
-        raise InputError([source.fault("entities", name, "path", message=where)])
+        what = f"no file matches {where}; check the path, or deliver the file"
+        raise InputError([source.fault("entities", name, "path", message=what)])
     return [Delivery(name, path.name, _checksum(path), path, path.stat().st_size) for path in found]
 
 
-def read(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> int:
+def _objects(source: Source, name: str, pattern: str) -> tuple[list[Any], str]:
+    """The objects of a store that match `scheme://[CONNECTION@]bucket/folder/*.csv`, by name, and the pattern as it is shown.
+
+    The options of the store come from the connection in the path, else from the source's: its extra, and of s3 login
+    and password as key and secret.
+    """
+    from upath import UPath
+
+    scheme, _, rest = pattern.partition("://")
+    connection = ""
+    if "@" in rest.partition("/")[0]:
+        connection, _, rest = rest.partition("@")
+    known = connection or source.connection
+    options: dict[str, Any] = {}
+    if known:
+        access = _connections.access(source, known)
+        named = {"key": access.login, "secret": access.password} if scheme in ("s3", "s3a") else {}
+        options = {key: value for key, value in named.items() if value} | access.extra
+    place = f"{scheme}://{rest}"
+    fixed = re.split(r"[^/]*[*?\[]", rest, maxsplit=1)[0]
+    try:
+        root = UPath(f"{scheme}://{fixed}", **options)
+        below = rest[len(fixed) :]
+        return sorted((path for path in (root.glob(below) if below else [root]) if path.is_file()), key=str), place
+    except (ImportError, ValueError):
+        what = f"{scheme}:// needs a package that is not installed (s3fs, gcsfs, adlfs, ...), or there is no such store"
+        raise InputError([source.fault("entities", name, "path", message=what)]) from None
+    except PermissionError:
+        what = f"{place} may not be read with this connection; check its rights"
+        raise InputError([source.fault("entities", name, "path", message=what)]) from None
+    except FileNotFoundError:
+        return [], place
+    except Exception as error:  # each store has errors of its own, whose words may hold addresses and keys
+        raise Unavailable(f"{source.id}: {scheme}:// does not answer ({type(error).__name__})") from None
+
+
+def sample(source: Source, name: str, path: Path) -> Delivery:
+    """Any file of the entity's format."""
+    return Delivery(name, path.name, _checksum(path), path, path.stat().st_size)
+
+
+def read(source: Source, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> Taken:
+    """Append one file to a raw table; the rows read.
+
+    Raises InputError as `read_file` does.
+    """
+    return Taken(read_file(source.entities[delivery.entity], delivery, into, progress))
+
+
+def read_file(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None = None) -> int:
     """Append one file to a raw table; the number of rows read.
 
     Raises InputError, with file and line, for a missing column, a byte that does not decode, a damaged or cut-off file,
     a row with too many or too few fields.
     """
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     ending = delivery.path.with_suffix("") if delivery.path.suffix == ".gz" else delivery.path
     kind = entity.format or _SUFFIXES.get(ending.suffix.lower())
     if kind is None:
@@ -111,14 +171,39 @@ def _expanded(source: Source, name: str, path: str) -> str:
     return re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, path)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Any) -> str:
+    """SHA-256 of the content; of an object the checksum its store keeps, where it does, so that nothing is fetched to know it."""
     try:
+        if not isinstance(path, Path):
+            about = path.fs.info(path.path)
+            for key in ("ETag", "etag", "md5Hash", "content_md5"):
+                if about.get(key):
+                    return f"{key.lower()}:{about[key]}"
         with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while chunk := content.read(CHUNK):
+                digest.update(chunk)
+            return digest.hexdigest()
     except OSError as error:
         raise InputError(
-            [Fault(shown(path), 0, "", f"cannot be read ({error.strerror}); check its permissions")]
+            [Fault(_shown(path), 0, "", f"cannot be read ({error.strerror}); check its permissions")]
         ) from None
+
+
+def _shown(path: Any) -> str:
+    return shown(path) if isinstance(path, Path) else str(path)
+
+
+@contextmanager
+def _local(path: Any) -> Iterator[Path]:
+    """The file itself, or a copy of an object for as long as the block lasts: Parquet is read from its end."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(suffix=path.suffix) as copy, path.open("rb") as content:
+        shutil.copyfileobj(content, copy, CHUNK)
+        copy.flush()
+        yield Path(copy.name)
 
 
 # ---------------------------------------------------------------- text files
@@ -126,7 +211,7 @@ def _checksum(path: Path) -> str:
 
 def _texts(entity: Entity, delivery: Delivery, progress: Progress | None) -> Iterator[str]:
     """The file's text in chunks of about a megabyte, decoded strictly."""
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     decoder = codecs.getincrementaldecoder("utf-8-sig" if entity.encoding == "utf-8" else entity.encoding)()
     line = 1
     with delivery.path.open("rb") as packed:
@@ -163,7 +248,7 @@ def _texts(entity: Entity, delivery: Delivery, progress: Progress | None) -> Ite
 
 
 def _csv(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     texts = _texts(entity, delivery, progress)
     first = io.StringIO(next(texts, ""), newline="")
     records = csv.reader(first, delimiter=entity.delimiter)
@@ -174,20 +259,34 @@ def _csv(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress 
     into.prepare(header, first_line=2)
     delimiter = entity.delimiter.replace("'", "''")
     with _copying(into, file, header, records.line_num, f"delimiter '{delimiter}'") as (copy, rows):
-        copy.write(first.read())  # what the header left over
-        for words in texts:
+        rest = itertools.chain([first.read()], texts)  # what the header left over comes first
+        for words in rest if into.limit is None else _first_records(rest, into.limit):
             copy.write(words)
     return rows()
 
 
+def _first_records(texts: Iterable[str], limit: int) -> Iterator[str]:
+    """The first lines of a CSV text; a line break inside quotes ends no record."""
+    open_quote = False
+    for line in _lines(texts):
+        if limit <= 0:
+            return
+        if line or open_quote:
+            yield f"{line}\n"
+        open_quote ^= line.count('"') % 2 == 1
+        limit -= not open_quote and bool(line)
+
+
 def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     into.prepare(entity.columns, first_line=1)
     seen: set[str] = set()
     with _copying(into, file, entity.columns, 0, None) as (copy, rows):
         for line, words in enumerate(_lines(_texts(entity, delivery, progress)), 1):
             if not words.strip():
                 continue
+            if into.limit is not None and line > into.limit:
+                break
             try:
                 # numbers stay as written: 0.10 must not become 0.1, nor a long id lose digits
                 item = json.loads(words, parse_float=str, parse_int=str)
@@ -199,10 +298,11 @@ def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progres
             copy.write_row([_as_text(item.get(column)) for column in entity.columns])
         if seen:  # a key no row has is a missing column; a key some rows lack is an empty value
             _check_columns(file, sorted(seen), entity.columns, 1)
+            into.prepare(sorted(seen), first_line=1)  # a key nobody asked for is noted, not read
     return rows()
 
 
-def _lines(texts: Iterator[str]) -> Iterator[str]:
+def _lines(texts: Iterable[str]) -> Iterator[str]:
     rest = ""
     for words in texts:
         *whole, rest = (rest + words).split("\n")
@@ -222,18 +322,20 @@ def _as_text(value: Any) -> str | None:
 def _parquet(entity: Entity, delivery: Delivery, into: RawTable, progress: Progress | None) -> int:
     import duckdb
 
-    file = shown(delivery.path)
+    file = _shown(delivery.path)
     config: dict[str, Any] = {"autoinstall_known_extensions": "false", "threads": "1", "memory_limit": "1GB"}
-    with duckdb.connect(config=config) as engine:
+    with duckdb.connect(config=config) as engine, _local(delivery.path) as path:
         try:
             engine.execute("set TimeZone = 'UTC'")  # instants are written with +00
-            content = engine.read_parquet(str(delivery.path))
+            content = engine.read_parquet(str(path))
             columns = list(content.columns)
             total = content.count("*").fetchall()[0][0]
         except duckdb.Error:
             raise InputError([Fault(file, 0, "", "is not a whole Parquet file; deliver it again")]) from None
         _check_columns(file, columns, entity.columns, 0)
         into.prepare(columns, first_line=1)
+        if into.limit is not None:
+            content = content.limit(into.limit)
         content.create_view("content")
         with _copying(into, file, columns, 0, "") as (copy, rows):
             done = 0
@@ -303,21 +405,17 @@ def _copying(
 
     The database's complaints become InputErrors with the line of the file; `skipped` lines were read before.
     """
-    listed = ", ".join(quoted(column) for column in columns)
-    statement = f"copy pg_temp.{quoted(into.name)} ({listed}) from stdin"
+    options = ""
     if csv_options is not None:  # blank is blank, with quotes or without
-        given = ["format csv", f"force_null ({listed})", csv_options]
-        statement += f" with ({', '.join(option for option in given if option)})"
-    raw = into.conn.connection.driver_connection
-    assert raw is not None
-    with raw.cursor() as cursor:
-        counted = [0]
-        try:
-            with cursor.copy(statement) as copy:
-                yield copy, lambda: counted[0]
-            counted[0] = cursor.rowcount
-        except psycopg.DataError as error:
-            place = re.search(r"\bline (\d+)", error.diag.context or "")
-            said = (error.diag.message_primary or "").split(": ")[0]  # what follows may be a person's data
-            what = f"{said}; check the quotes and separators of this row"
-            raise InputError([Fault(file, int(place[1]) + skipped if place else 0, "", what)]) from None
+        listed = ", ".join(quoted(column) for column in columns)
+        options = ", ".join(option for option in ("format csv", f"force_null ({listed})", csv_options) if option)
+    counted = [0]
+    try:
+        with into.copying(columns, options) as copy:
+            yield copy, lambda: counted[0]
+        counted[0] = copy.cursor.rowcount
+    except psycopg.DataError as error:
+        place = re.search(r"\bline (\d+)", error.diag.context or "")
+        said = (error.diag.message_primary or "").split(": ")[0]  # what follows may be a person's data
+        what = f"{said}; check the quotes and separators of this row"
+        raise InputError([Fault(file, int(place[1]) + skipped if place else 0, "", what)]) from None

@@ -60,6 +60,10 @@ class Api:
                 time.sleep(0.5 * again)
             try:
                 reply = self._http.request(method, path, json=body, params=query)
+            except httpx.TimeoutException as error:  # a machine with too much to do; reading again is safe
+                if again + 1 < TRIES and method == "GET":
+                    continue
+                raise Unavailable(f"Airflow does not answer {method} {path}: {error!r}") from None
             except httpx.HTTPError as error:
                 raise Unavailable(f"Airflow does not answer {method} {path}: {error!r}") from None
             # reading an asset event while the run it starts is being made answers 500 now and then; reading again is safe

@@ -170,6 +170,11 @@ class Installation:
             "POSTLUDE_DB_URL": plain.render_as_string(
                 hide_password=False
             ),  # so that no component starts a server by itself
+            **(
+                {"POSTLUDE_WEB_DB_URL": plain.set(username=db.WEB_ROLE).render_as_string(hide_password=False)}
+                if self.embedded
+                else {}
+            ),
             "POSTLUDE_WEB_URL": self.config.web_url if self.config.web_url != _default("web_url") else urls["web"],
             **{f"POSTLUDE_{setting.upper()}": str(ports[name]) for name, setting in PORTS.items()},
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT / "plugins"), os.environ.get("PYTHONPATH", "")])),

@@ -1,10 +1,13 @@
-"""Public pages: unsubscribe and score. A process of its own that needs the database and nothing else of Postlude.
+"""Public pages: unsubscribe, preferences, score. A process of its own that needs the database and nothing else of Postlude.
 
     GET  /u/{token}   a page with one button          GET  /s/{token}   the chosen score, a button
     POST /u/{token}   no marketing mail any more      POST /s/{token}   keeps the score, with a comment if there is one
+    GET  /p/{token}   topics, a pause, "nothing"      POST /p/{token}   keeps the choice
     GET  /b/{token}   banners of one customer, JSON
     POST /hooks/{provider}   what a provider reports, if it proves that it is the provider
     GET  /healthz     200 when the database answers
+
+It connects as a role that may execute the functions of schema/public_pages.sql and nothing else.
 
 GET changes nothing, ever: mail programs and virus scanners follow every link of a mail. POST on /u is the one-click of
 RFC 8058, so it needs no cookie, page or body before it, never redirects, and says 200 only after the commit.
@@ -15,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from threading import Lock
 from uuid import UUID
 
@@ -34,9 +37,12 @@ from postlude.rendering import load_theme
 from postlude.settings import settings
 from postlude.tokens import SCORES, BadToken, banner_person, verify
 from postlude.web import pages
+from postlude.web.topics import load_topics
 
 MAX_BODY = 64 * 1024
 MAX_COMMENT = 1000
+PREFERENCES_FOR = timedelta(days=90)
+BREAKS = {"pause_30": timedelta(days=30), "pause_90": timedelta(days=90), "resume": timedelta(0)}
 FAILURES, FAILURE_WINDOW = 30, timedelta(minutes=1)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -52,6 +58,8 @@ def create_app(engine: Engine, clock: Callable[[], datetime] = _utc_now) -> Fast
     for path, answer, methods in (
         ("/u/{token}", site.unsubscribe_page, ["GET", "HEAD"]),
         ("/u/{token}", site.unsubscribe, ["POST"]),
+        ("/p/{token}", site.preferences_page, ["GET", "HEAD"]),
+        ("/p/{token}", site.prefer, ["POST"]),
         ("/s/{token}", site.score_page, ["GET", "HEAD"]),
         ("/s/{token}", site.score, ["POST"]),
         ("/b/{token}", site.banners, ["GET", "HEAD"]),
@@ -85,12 +93,57 @@ class _Site:
     def unsubscribe(self, request: Request, token: str) -> HTMLResponse:
         # any body will do: the link is the proof, and a provider's odd encoding must not keep a person subscribed
         message, now = _message(token), self.clock()
-        payload: dict[str, object] = {"kind": "unsubscribed", "message_id": str(message), "at": now.isoformat()}
         with db.transaction(self.engine) as conn:
             locale = db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
-            _land(conn, f"web:unsubscribed:{message}", payload, now)
-            db.run(conn, "81_suppress_for_message", message=message, now=now)
+            _unsubscribe(conn, message, now)
         return self.page(request, "unsubscribed", locale=locale)
+
+    def preferences_page(self, request: Request, token: str) -> HTMLResponse:
+        message, day = _chooser(token)
+        return self.preferences(request, message, day)
+
+    async def prefer(self, request: Request, token: str) -> HTMLResponse:
+        message, day = _chooser(token)
+        form = await _form(request)
+        return await run_in_threadpool(self.keep_choice, request, message, day, form)
+
+    def keep_choice(self, request: Request, message: UUID, day: date, form: Mapping[str, str]) -> HTMLResponse:
+        """Store a choice: `save` the topics, `pause` for some days or `resume`, or `nothing` any more."""
+        now, action = self.clock(), form.get("do", "")
+        if self.too_old(day) and action != "nothing":
+            return self.preferences(request, message, day)
+        wanted, length = {}, None
+        if action == "save":
+            wanted = {topic: form.get(f"topic_{topic}") == "yes" for topic in load_topics().ids()}
+        elif action in BREAKS:
+            length = BREAKS[action]
+        elif action != "nothing":
+            return self.preferences(request, message, day)
+        with db.transaction(self.engine) as conn:
+            if action == "nothing":
+                _unsubscribe(conn, message, now)
+            else:
+                db.run(conn, "84_prefer", message=message, wanted=db.dumps(wanted), length=length, now=now)
+        return self.preferences(request, message, day, done=action)
+
+    def preferences(self, request: Request, message: UUID, day: date, done: str = "") -> HTMLResponse:
+        """The page as things stand now. An old link shows nothing of the person, and can still say "nothing at all"."""
+        old, locale = self.too_old(day), self.locale_of(message)
+        language = pages.language(locale, request.headers.get("accept-language", ""))
+        topics = load_topics()
+        with db.transaction(self.engine) as conn:
+            found = db.run(conn, "83_preferences", message=message, topics=topics.ids(), now=self.clock()).first()
+        shown = [] if old or found is None else topics.words(language)
+        return self.page(
+            request, "preferences", locale=locale, done=done, old=old, topics=shown,
+            agreed=set(found.agreed) if found and found.suppressed is None else set(),
+            masked="" if old or found is None else found.masked or "",
+            paused=found.break_until.date().isoformat() if found and found.break_until else "",
+            suppressed=found.suppressed if found else None,
+        )  # fmt: skip
+
+    def too_old(self, day: date) -> bool:
+        return self.clock().date() - day > PREFERENCES_FOR
 
     def score_page(self, request: Request, token: str) -> HTMLResponse:
         message, score = _scored(token)
@@ -162,9 +215,8 @@ class _Site:
                     if not db.run(conn, "80_take_token", **token).scalar_one():
                         raise hooks.NotProven("a token for another body")
                 raw = db.dumps(_storable(report.raw))
-                stored += db.run(
-                    conn, "80_land_report", source=provider, key=report.key[:500], raw=raw, now=now
-                ).rowcount
+                landed = db.run(conn, "80_land_report", source=provider, key=report.key[:500], raw=raw, now=now)
+                stored += landed.scalar_one()
         return stored
 
     def fetch(self, url: str) -> bytes:
@@ -230,7 +282,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, engine: Engine | Non
     """Serve the public pages until stopped. No access log: the address of a request is a person's link."""
     import uvicorn
 
-    app = create_app(engine or db.default_engine())
+    app = create_app(engine or db.engine(db.web_url()))
     uvicorn.run(
         app, host=host, port=port or settings().web_port, access_log=False, server_header=False, log_level="warning"
     )
@@ -249,11 +301,22 @@ def _land(conn: db.Connection, key: str, payload: dict[str, object], now: dateti
     db.run(conn, "80_land_public_event", source="web", key=key, payload=db.dumps(payload), now=now)
 
 
+def _unsubscribe(conn: db.Connection, message: UUID, now: datetime) -> None:
+    payload: dict[str, object] = {"kind": "unsubscribed", "message_id": str(message), "at": now.isoformat()}
+    _land(conn, f"web:unsubscribed:{message}", payload, now)
+    db.run(conn, "81_suppress_for_message", message=message, now=now)
+
+
 # ---------------------------------------------------------------- what came in
 
 
 def _message(token: str) -> UUID:
     return _uuid(*verify("unsubscribe", token))
+
+
+def _chooser(token: str) -> tuple[UUID, date]:
+    message, day = verify("preferences", token)
+    return _uuid(message), date.fromisoformat(day)
 
 
 def _scored(token: str) -> tuple[UUID, str]:

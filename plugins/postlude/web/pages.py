@@ -28,6 +28,39 @@ _FRAME = """<!doctype html>
 <h1>{{ words.title }}</h1>
 {% for paragraph in words.text %}<p>{{ paragraph.format(score=score, shop=shop.name) }}</p>
 {% endfor %}
+{% if name == "preferences" %}
+{% if done %}<p class="done" role="status">{{ words.done[done] }}</p>{% endif %}
+{% if old %}<p>{{ words.old }}</p>{% endif %}
+{% if suppressed and suppressed != "unsubscribed" %}<p>{{ words.suppressed }}</p>{% endif %}
+{% if masked %}<p>{{ words.whose }} <strong>{{ masked }}</strong></p>{% endif %}
+{% if topics %}
+<form method="post" accept-charset="utf-8">
+<fieldset>
+<legend>{{ words.legend }}</legend>
+{% for id, topic in topics %}
+<label class="topic"><input type="checkbox" name="topic_{{ id }}" value="yes"{{ " checked" if id in agreed }}>
+<span><b>{{ topic.name }}</b>{% if topic.about %}<br>{{ topic.about }}{% endif %}</span></label>
+{% endfor %}
+</fieldset>
+<button name="do" value="save">{{ words.save }}</button>
+</form>
+<h2>{{ words.pause }}</h2>
+<form method="post">
+{% if paused %}
+<p>{{ words.paused.format(day=paused) }}</p>
+<button class="quiet" name="do" value="resume">{{ words.resume }}</button>
+{% else %}
+<p>{{ words.pause_text }}</p>
+<button class="quiet" name="do" value="pause_30">{{ words.pause_30 }}</button>
+<button class="quiet" name="do" value="pause_90">{{ words.pause_90 }}</button>
+{% endif %}
+</form>
+{% endif %}
+<h2>{{ words.nothing_title }}</h2>
+<form method="post">
+<button class="quiet" name="do" value="nothing">{{ words.nothing }}</button>
+</form>
+{% endif %}
 {% if name == "unsubscribe" %}
 <form method="post">
 <input type="hidden" name="List-Unsubscribe" value="One-Click">
@@ -75,6 +108,11 @@ button {
   background: var(--accent); color: var(--on_accent)
 }
 :focus-visible, input:focus-visible + span { outline: 3px solid var(--ink); outline-offset: 2px }
+button.quiet { background: transparent; color: var(--accent); border: 1px solid var(--accent); margin: 0 .5rem .5rem 0 }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
+.topic { display: flex; gap: .75rem; align-items: flex-start; padding: .75rem 0; min-height: 48px }
+.topic input { width: 24px; height: 24px; flex: none; accent-color: var(--accent) }
+.done { padding: .75rem 1rem; border-radius: 8px; background: var(--tint); font-weight: 600 }
 fieldset { border: 0; margin: 0 0 1.25rem; padding: 0 }
 legend { padding: 0; font-weight: 600; margin-bottom: .5rem }
 .scale { display: flex; gap: .5rem }
@@ -129,6 +167,30 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
                 "Mails about your own orders still come.",
             ],
         },
+        "preferences": {
+            "title": "Choose what we send",
+            "text": ["Mails about your own orders always come. Everything else is up to you."],
+            "whose": "This is about",
+            "legend": "I would like to get",
+            "save": "Save",
+            "pause": "A break?",
+            "pause_text": "Nothing but mails about your orders for a while; then everything as chosen above.",
+            "pause_30": "30 days",
+            "pause_90": "90 days",
+            "paused": "On a break until {day}.",
+            "resume": "End the break",
+            "nothing_title": "Nothing at all?",
+            "nothing": "Unsubscribe from everything",
+            "old": "This link is older than 90 days. The newest of our mails has a fresh one; unsubscribing always works.",
+            "suppressed": "We do not write to this address at the moment. Write to us if that is to change.",
+            "done": {
+                "save": "Saved. It holds from now on.",
+                "pause_30": "The break has begun.",
+                "pause_90": "The break has begun.",
+                "resume": "The break is over.",
+                "nothing": "You are unsubscribed from everything. It holds from now on.",
+            },
+        },
         "score": {
             "title": "Thank you. Is this right?",
             "text": ["You chose {score} of 5. Change it if you like, then send it."],
@@ -175,6 +237,30 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
                 "주문과 배송에 관한 안내 메일은 계속 보내 드립니다.",
             ],
         },
+        "preferences": {
+            "title": "받으실 메일을 골라 주세요",
+            "text": ["주문에 관한 안내 메일은 항상 보내 드립니다. 나머지는 직접 정하실 수 있습니다."],
+            "whose": "설정 대상:",
+            "legend": "받고 싶은 메일",
+            "save": "저장",
+            "pause": "잠시 쉬어 갈까요?",
+            "pause_text": "정해진 기간 동안 주문 안내만 보내 드리고, 그 뒤에는 위에서 고르신 대로 보내 드립니다.",
+            "pause_30": "30일",
+            "pause_90": "90일",
+            "paused": "{day}까지 쉬는 중입니다.",
+            "resume": "다시 받기",
+            "nothing_title": "아무것도 받고 싶지 않으세요?",
+            "nothing": "모두 수신 거부",
+            "old": "90일이 지난 링크입니다. 최근 메일의 링크를 이용해 주세요. 수신 거부는 언제든 가능합니다.",
+            "suppressed": "현재 이 주소로는 메일을 보내지 않습니다. 변경을 원하시면 메일로 알려 주세요.",
+            "done": {
+                "save": "저장했습니다. 지금부터 적용됩니다.",
+                "pause_30": "쉬는 기간이 시작되었습니다.",
+                "pause_90": "쉬는 기간이 시작되었습니다.",
+                "resume": "쉬는 기간이 끝났습니다.",
+                "nothing": "모두 수신 거부했습니다. 지금부터 적용됩니다.",
+            },
+        },
         "score": {
             "title": "고맙습니다. 이 점수가 맞나요?",
             "text": ["5점 만점에 {score}점을 고르셨습니다. 바꾸신 뒤 보내셔도 됩니다."],
@@ -215,6 +301,30 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
                 "今後、{shop} からのお知らせ・特典・アンケートのメールはお送りしません。",
                 "ご注文や配送に関するメールは引き続きお送りします。",
             ],
+        },
+        "preferences": {
+            "title": "お届けする内容をお選びください",
+            "text": ["ご注文に関するメールは必ずお送りします。それ以外はお選びいただけます。"],
+            "whose": "対象のアドレス:",
+            "legend": "受け取りたいメール",
+            "save": "保存する",
+            "pause": "しばらくお休みしますか?",
+            "pause_text": "期間中はご注文に関するメールだけをお送りし、その後は上の設定に戻ります。",
+            "pause_30": "30 日間",
+            "pause_90": "90 日間",
+            "paused": "{day} までお休み中です。",
+            "resume": "お休みを終える",
+            "nothing_title": "すべて不要ですか?",
+            "nothing": "すべての配信を停止する",
+            "old": "このリンクは 90 日を過ぎています。最新のメールのリンクをご利用ください。配信停止はいつでもできます。",
+            "suppressed": "現在このアドレスにはお送りしていません。変更をご希望の場合はご連絡ください。",
+            "done": {
+                "save": "保存しました。今から適用されます。",
+                "pause_30": "お休みを開始しました。",
+                "pause_90": "お休みを開始しました。",
+                "resume": "お休みを終了しました。",
+                "nothing": "すべての配信を停止しました。今から適用されます。",
+            },
         },
         "score": {
             "title": "ありがとうございます。こちらでよろしいですか?",
@@ -262,7 +372,14 @@ def render(name: str, language: str, theme: Theme, values: Mapping[str, object])
         "shop": theme.shop,
         "style": style,
     }
-    return _env.get_template("frame").render({"score": "", "scores": (), "limit": 0} | dict(values) | own), policy
+    return _env.get_template("frame").render(
+        {"score": "", "scores": (), "limit": 0} | _NOTHING_CHOSEN | dict(values) | own
+    ), policy
+
+
+_NOTHING_CHOSEN: dict[str, object] = {
+    "done": "", "old": False, "topics": (), "agreed": (), "masked": "", "paused": "", "suppressed": None,
+}  # fmt: skip
 
 
 def language(known: str | None, accepted: str) -> str:

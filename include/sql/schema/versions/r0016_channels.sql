@@ -50,4 +50,5 @@ create index messages_provider on messages (provider_id) where provider_id is no
 create or replace view public.customers as
 select c.customer_id, c.source_id as source, c.source_customer_id, c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country,
        c.marketplace, c.created_at, c.known_at, c.phone, c.preferred_channel
-from postlude.customers as c;
+from postlude.customers as c
+where c.merged_into is null;

@@ -1,0 +1,131 @@
+-- due_steps: every step of every passage under way that has no message yet, and when it falls due.
+-- A step that waits for something is there once that came or its time is up; a step that a newer version of the file added is
+-- not for older passages.
+--
+-- reads   under_way, campaign_versions, order_lines, products, messages, ghost_messages, turns, events
+-- writes  due_steps (temporary)
+-- params  campaign text, steps jsonb, opens time, now timestamptz, salt text
+-- re-run  safe: lives for one transaction
+create temporary table due_steps on commit drop as
+with steps as (
+    select
+        v.version,
+        t.id as step_id,
+        t.channels,
+        t.template,
+        t.variants,
+        t.days,
+        nullif(t.by_category, '{}') as by_category,
+        t.seconds,
+        coalesce(t.at, :opens) as at,
+        t.expires_seconds,
+        t.previous,
+        t.event,
+        t.otherwise,
+        make_interval(secs => t.wait_seconds::double precision) as patience
+    from campaign_versions as v
+    cross join jsonb_to_recordset(:steps) as t (
+        id text, channels text [], template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
+        previous text [], event text, wait_seconds numeric, otherwise text
+    )
+    where v.campaign_id = :campaign and v.definition -> 'steps' @> jsonb_build_array(jsonb_build_object('id', t.id))
+),
+
+-- the main item of an order is its dearest line; looked up once per order, and only where a step asks for it
+main as materialized (
+    select distinct on (u.enrolment_id)
+        u.enrolment_id,
+        p.category
+    from under_way as u
+    inner join order_lines as l on u.order_id = l.order_id and l.counted
+    inner join products as p on l.sku = p.sku and u.source_id = p.source_id
+    where exists (select 1 from steps as t where t.by_category is not null)
+    order by u.enrolment_id, l.quantity * l.unit_price desc, l.line_key
+),
+
+missing as (
+    select
+        u.*,
+        main.category,
+        t.step_id,
+        t.channels,
+        t.template,
+        t.variants,
+        t.days,
+        t.by_category,
+        t.seconds,
+        t.at,
+        t.expires_seconds,
+        t.previous,
+        t.event,
+        t.otherwise,
+        t.patience
+    from under_way as u
+    inner join steps as t on u.version = t.version
+    left join main on u.enrolment_id = main.enrolment_id
+    where
+        not exists (
+            select 1 from messages as m where m.enrolment_id = u.enrolment_id and m.step_id = t.step_id
+        )
+        and not exists (
+            select 1 from ghost_messages as g where g.enrolment_id = u.enrolment_id and g.step_id = t.step_id
+        )
+),
+
+-- from when a step counts: the anchor, or what it waits for; no row yet for what must still be waited for
+started as (
+    select
+        n.*,
+        case
+            when n.event is null then n.anchor_at
+            when p.told_at is null then p.over_at
+            else least(e.came_at, p.told_at + n.patience)
+        end as start_at,
+        case
+            when n.event is null then null
+            when p.told_at is null then 'previous_not_sent'
+            when (e.came_at is null or e.came_at > p.told_at + n.patience) and n.otherwise = 'skip' then 'event_did_not_come'
+        end as given_up
+    from missing as n
+    cross join lateral (
+        select
+            max(m.handed_over_at) filter (where m.state in ('sent', 'unknown')) as told_at,
+            max(m.finalized_at) as over_at,
+            count(*) filter (where m.finalized_at is not null) as over
+        from turns as m
+        where n.event is not null and m.enrolment_id = n.enrolment_id and m.step_id = any(n.previous)
+    ) as p
+    cross join lateral (
+        -- a condition of the join would be looked at after the call
+        select
+            case
+                when p.told_at is not null then first_event(n.event, n.enrolment_id, n.customer_id, n.order_id, p.told_at, :now)
+            end as came_at
+    ) as e
+    where
+        n.event is null
+        or (p.told_at is null and p.over = cardinality(n.previous))
+        or e.came_at <= p.told_at + n.patience
+        or p.told_at + n.patience <= cast(:now as timestamptz)
+)
+
+select
+    s.enrolment_id,
+    s.arm,
+    s.customer_id,
+    s.step_id,
+    s.zone,
+    s.country,
+    s.start_at,
+    s.given_up,
+    s.channels,
+    s.template,
+    s.variants,
+    s.expires_seconds,
+    -- either an instant, or a wall time in the recipient's zone
+    case when s.days is null then s.start_at + make_interval(secs => s.seconds::double precision) end as exact_at,
+    cast(s.start_at at time zone s.zone as date)
+    + coalesce(cast(s.by_category ->> s.category as int), s.days)
+    + s.at as wall,
+    case when s.variants <> '[]' then variant_of(:campaign, s.step_id, s.customer_id, :salt, s.variants) end as variant
+from started as s

@@ -1,0 +1,195 @@
+"""The pages as people meet them: in the real Airflow UI, in Chromium, with the keyboard alone, in both colours."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postlude import db, stack
+from postlude.pages import PAGES
+from postlude.settings import Settings
+from postlude.stack.processes import Component
+from test_cli import free_port
+from test_flow import lapsing
+from test_pages import EVIL
+from world import World, campaign
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.airflow,
+    pytest.mark.browser,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium (Debian: apt-get install chromium)"),
+]
+
+
+class OnlyTheUi(stack.Stack):
+    """The api-server and the database: no DAG runs here."""
+
+    def components(self) -> list[Component]:
+        return [part for part in super().components() if part.name == "api-server"]
+
+    def waiting_for(self) -> list[str]:
+        return [] if "api-server" not in super().waiting_for() else ["api-server"]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[stack.Stack]:
+    home = Path(tempfile.mkdtemp(prefix="postlude-pages-"))
+    ports = {name: free_port() for name in ("airflow_port", "web_port", "catcher_http_port", "catcher_smtp_port")}
+    started = OnlyTheUi(Settings(home=home, **ports))  # type: ignore[call-arg,arg-type]
+    try:
+        with started.stopped_if_it_fails():
+            started.start(timeout=400)
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def world(running: stack.Stack) -> Iterator[World]:
+    engine = db.engine(running.at.database())
+    world = World(engine)
+    lapsing(world, name="Ana Secretperson", key=EVIL)
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    world.deliver(campaign("win_back"), now="2026-06-01 09:30")
+    yield world
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as play:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def signed_in(chromium: Any, running: stack.Stack, who: str) -> Iterator[Any]:
+    """A window of 1280 px in which `who` has signed in to Airflow."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(120_000)
+    page.airflow = running.at.urls["airflow"]
+    page.goto(f"{page.airflow}/auth/login")
+    page.fill("input[name=username]", who)
+    page.fill("input[name=password]", running.at.passwords()[who])
+    with page.expect_navigation(url=lambda url: "login" not in url):
+        page.click("button[type=submit]")
+    yield page
+    page.close()
+
+
+def inner(page: Any) -> Any:
+    page.frame_locator("iframe").locator("h1").first.wait_for()
+    return next(frame for frame in page.frames if frame.parent_frame)
+
+
+def opened(page: Any, name: str) -> Any:
+    """One of our pages as it stands in the Airflow UI: its frame, once its data is there."""
+    page.goto(f"{page.airflow}/plugin/postlude-{name}")
+    frame = inner(page)
+    if name == "stop":
+        frame.wait_for_function("(document.getElementById('banner')?.textContent ?? '…') !== '…'")
+    else:
+        frame.wait_for_function("document.getElementById('campaign')?.options.length > 1")
+    return frame
+
+
+def test_a_marketer_stops_and_lets_go_with_the_keyboard_alone(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    with signed_in(chromium, running, "marketer") as page:
+        frame = opened(page, "stop")
+        assert frame.inner_text("#banner").startswith("Nothing is stopped")
+        frame.focus("input[name=scope]:checked")
+        page.keyboard.press("ArrowRight")  # one campaign
+        page.keyboard.press("Tab")
+        assert frame.evaluate("document.activeElement.id") == "name"
+        page.keyboard.type("We miss you")
+        page.keyboard.press("Tab")
+        page.keyboard.type(EVIL)
+        page.keyboard.press("Enter")
+        row = frame.locator("#stops tr")
+        row.wait_for()
+        assert frame.inner_text("#banner") == "One stop is in force."
+        cells = [cell.strip() for cell in row.locator("td").all_inner_texts()]
+        assert (cells[0], cells[3], cells[4]) == ("campaign win_back (“We miss you”)", "marketer", EVIL)
+        assert world.do("select scope, name, stopped_by, why from kill_switches where lifted_at is null") == [
+            ("campaign", "win_back", "marketer", EVIL)
+        ]
+        row.locator("button").focus()
+        page.keyboard.press("Enter")
+        assert frame.evaluate("document.activeElement.id") == "go-why"
+        page.keyboard.press("Enter")  # a reason is asked for
+        assert world.one("select count(*) from kill_switches where lifted_at is null") == 1
+        page.keyboard.type("price mended")
+        page.keyboard.press("Enter")
+        frame.locator("#lifted tr").wait_for()
+        assert "marketer" in frame.inner_text("#lifted") and EVIL in frame.inner_text("#lifted")
+        assert world.do("select lifted_by, lift_reason from kill_switches") == [("marketer", "price mended")]
+        assert not page.evaluate("window.pwned") and not frame.evaluate("window.pwned || parent.pwned")
+
+
+def test_a_person_is_looked_up_and_is_named_in_no_address(running: stack.Stack, world: World, chromium: Any) -> None:
+    with signed_in(chromium, running, "marketer") as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        frame = opened(page, "why")
+        frame.focus("#customer")
+        page.keyboard.type(EVIL)
+        frame.select_option("#campaign", "win_back")
+        frame.fill("#at", "2026-06-01T10:00")
+        frame.focus("#customer")
+        page.keyboard.press("Enter")
+        frame.locator("#answer h2").wait_for()
+        told = frame.inner_text("#answer")
+        assert "As of 2026-06-01 10:00 UTC" in told and "message miss_you" in told and ": sent" in told
+        assert "✓ yes" in told and "may be written to" in told
+        assert "Secretperson" not in told and "customers.example" not in told
+        assert frame.evaluate("document.activeElement.tagName") == "H1"  # read out at once
+        frame.fill("#customer", "nobody@customers.example")
+        page.keyboard.press("Tab")
+        frame.click("#ask button")
+        frame.wait_for_function("document.getElementById('error').textContent !== ''")
+        assert "no customer has this id" in frame.inner_text("#error") and frame.inner_text("#answer") == ""
+        assert not page.evaluate("window.pwned") and not frame.evaluate("window.pwned || parent.pwned")
+        assert any(url.endswith("/postlude/api/why") for url in asked)
+        ours = [url for url in asked if "/postlude/" in url]
+        assert all(url.startswith(page.airflow) and "?" not in url and "script%3E" not in url for url in ours)
+
+
+def test_both_pages_follow_airflows_colours_and_fit_its_width(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    with signed_in(chromium, running, "viewer") as page:
+        for name in PAGES:
+            page.goto(f"{page.airflow}/plugin/postlude-{name}")
+            frame = inner(page)
+            seen = {}
+            for theme in ("light", "dark"):
+                page.evaluate("theme => { document.documentElement.className = theme }", theme)
+                frame.wait_for_function(
+                    "dark => document.documentElement.classList.contains('dark') === dark", arg=theme == "dark"
+                )
+                seen[theme] = frame.evaluate(
+                    "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+                )
+                assert frame.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert len({*seen["light"], *seen["dark"]}) == 4, seen
+        # who may only look is told so, and the buttons say it as well
+        frame = opened(page, "stop")
+        assert frame.is_disabled("button.stop") and "You may look" in frame.inner_text("#effect")
+        frame = opened(page, "why")
+        assert frame.is_disabled("#ask button") and "You may not look people up" in frame.inner_text("#help")
