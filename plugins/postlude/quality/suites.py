@@ -193,7 +193,7 @@ ORDERS = Gate(
                 # a swap of day and month shows as future orders, a lost date as 1970
                 between("placed_days_ago", -1, THIRTY_YEARS, share=0.98),
                 between("placed_days_ago", -1 / 144, None, share=0.99, severity="warn"),
-                *present("source_customer_id", share=0.5),
+                *present("known_customer", share=0.5),
                 one_of("cancelled", False, share=0.5),
                 ordered("cancelled_at", "placed_at", share=0.98, severity="warn"),
             ),
@@ -205,8 +205,8 @@ ORDERS = Gate(
             (
                 rows(),
                 *present("source_order_id", "quantity", "unit_price"),
-                between("unit_price", 0, share=0.8, above=True),
-                between("quantity", 0, share=0.7, above=True),
+                between("unit_price_of_many", 0, share=0.8, above=True),
+                between("quantity_of_many", 0, share=0.7, above=True),
                 between("placed_days_ago", -1, THIRTY_YEARS, share=0.98),
                 between("pieces", 0, 1_000_000, share=0.999, severity="warn"),
                 between("unit_price", None, 1_000_000, share=0.999, severity="warn"),
