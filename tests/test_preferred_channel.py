@@ -112,7 +112,9 @@ def test_a_complaint_about_a_text_holds_for_mail_and_a_stop_does_not(world: Worl
 
 def test_a_stop_under_one_number_of_a_person_holds_for_their_other_number_and_not_for_mail(world: World) -> None:
     person, other = lapsed(world, "+4915112345671", sms=True), world.customer()
-    world.do("update customers set phone = '+4915112345672', merged_into = :p where customer_id = :c", p=person, c=other)
+    world.do(
+        "update customers set phone = '+4915112345672', merged_into = :p where customer_id = :c", p=person, c=other
+    )
     world.do("insert into suppressions (address, scope, reason, since) values ('+4915112345672', 'marketing', 'unsubscribed', "
              "'2026-01-01')")  # fmt: skip
     asked = "select suppression_of_person(:c, :on, 'marketing', '2026-03-02')"
