@@ -52,3 +52,6 @@ select c.customer_id, c.source_id as source, c.source_customer_id, c.email, c.fi
        c.marketplace, c.created_at, c.known_at, c.phone, c.preferred_channel
 from postlude.customers as c
 where c.merged_into is null;
+
+-- planning asks for every customer; the index of those in force cannot answer "lifted later than now"
+create index suppressions_address on suppressions (address);
