@@ -30,7 +30,7 @@ mine as (
         and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
         and m.expires_at > :now
         and m.customer_id = c.customer_id
-        and suppression_of_person(c.customer_id, m.kind, :now) is null
+        and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null
         and (
             m.kind <> 'marketing'
             or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')

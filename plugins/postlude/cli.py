@@ -26,6 +26,7 @@ from rich.table import Table
 from postlude import (
     __version__,
     cli_approve,
+    cli_banner,
     cli_coupons,
     cli_dead,
     cli_feeds,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)

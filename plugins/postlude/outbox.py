@@ -22,15 +22,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, freshness, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, rendering, switch, tokens
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
+from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
+from postlude.rendering import short
 from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
@@ -211,7 +212,7 @@ class Outbox:
         """Read every rule for these messages; ghosts: for the ghosts among them, with the others as competitors."""
         windows = []
         for campaign in live:
-            window = self.calendar.window_of(campaign.id)
+            window = self.calendar.window_on(self.channel_name, campaign.id)
             days = self.calendar.weekday_numbers(campaign.id)
             resumed = self.calendar.resumed(campaign.id, campaign.kind, now)
             windows.append(
@@ -274,7 +275,7 @@ class Outbox:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
             else:
                 message, coupon = write(letter, self.clock())
-                raw = to_bytes(message)
+                raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
@@ -419,9 +420,15 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         raise rendering.RenderError("the campaign no longer has this step")
     coupon = _coupon(step, letter, now)
     context = _context(letter, theme, coupon, now)
-    content = rendering.render(letter.template, context, letter.locale, theme)
-    unsubscribe = tokens.unsubscribe_link(letter.message_id)
     marketing = letter.kind == "marketing"
+    if letter.channel == "email":
+        content = rendering.render(letter.template, context, letter.locale, theme)
+    else:
+        words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
+        content = rendering.Content(words.title or letter.definition["name"], "", "", words.text)
+    if marketing:
+        content = _lawful(content, letter, theme)
+    unsubscribe = tokens.unsubscribe_link(letter.message_id)
     domain = theme.sender.address.rpartition("@")[2]
     name = " ".join(f"{letter.first_name} {letter.last_name}".split())
     message = Message(
@@ -430,7 +437,12 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         kind=letter.kind,
         sender=Address(theme.sender.address, theme.sender.name),
         reply_to=Address(theme.sender.reply_to, theme.sender.name),
-        recipient=Address(letter.email or "", name),
+        recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
+        channel=letter.channel,
+        phone=letter.phone if letter.channel == "sms" else None,
+        person=letter.person,
+        link=theme.shop.url,
+        expires_at=letter.expires_at,
         subject=content.subject,
         text=content.text,
         html=content.html,
@@ -443,6 +455,36 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
     )
     return message, coupon["code"] if coupon else None
+
+
+def _signed(message: Message, raw: bytes) -> bytes:
+    """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
+    config = settings()
+    if config.dkim_key is None or message.channel != "email":
+        return raw
+    domain = envelope(message.sender.address).rpartition("@")[2]
+    return dkim.signed(raw, domain, config.dkim_selector, dkim.kept_key(config.dkim_key), message.date)
+
+
+def _lawful(content: rendering.Content, letter: Row[Any], theme: Any) -> rendering.Content:
+    """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
+    rule = legal.load_law().rule(letter.country, letter.locale)
+    if letter.channel == "sms":
+        return content._replace(text=legal.labelled(rule, content.text))
+    if letter.channel != "email":
+        return content
+    if lacking := list(legal.missing(rule, theme.shop, content.text, content.html)):
+        raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
+    return content._replace(subject=legal.labelled(rule, content.subject))
+
+
+def _recipient(letter: Row[Any]) -> str:
+    """The mail address; for other channels one that stands for the person in the catcher and leads nowhere."""
+    if letter.channel == "email":
+        return letter.email or ""
+    return (
+        f"{(letter.phone or '').lstrip('+') if letter.channel == 'sms' else letter.person.hex}@{letter.channel}.invalid"
+    )
 
 
 def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:
