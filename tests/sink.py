@@ -281,13 +281,13 @@ class _Talk:
     def finish(self, raw: bytes) -> None:
         hit = re.search(rb"(?m)^Message-ID: <([^>]*)>", raw)
         name, digest = hit[1].decode() if hit else "", sha256(raw).hexdigest()
-        place = len(self.sink.ledger)
+        with self.sink._lock:  # other connections write at the same time
+            place = len(self.sink.ledger)
+            self.sink.ledger.append(Entry(name, digest, False, b"", raw, monotonic()))
 
         def note(accepted: bool, replied: bytes = b"") -> None:
-            entry = Entry(name, digest, accepted, replied, raw, monotonic())
-            self.sink.ledger[place:] = [entry]
+            self.sink.ledger[place] = Entry(name, digest, accepted, replied, raw, monotonic())
 
-        note(False)
         if action := self.sink.due("dot-before-store"):
             self.commit(action)
             return

@@ -7,7 +7,6 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from postlude import db
 from postlude.errors import Unavailable
@@ -75,8 +74,9 @@ class Ledger:
     ) -> None:
         self._engine, self._worker, self._clock, self._lease = engine, worker, clock, lease
         self._obey, self._told = obey, told
-        self._conn: Connection | None = None
+        self._pipe: db.Pipe | None = None
         self._committing = threading.RLock()
+        self._error: Exception | None = None  # of a settlement that nobody waited for
         self._queue: list[Intent | Settlement] = []
         self._guard = threading.Lock()  # of the queue
 
@@ -93,11 +93,12 @@ class Ledger:
             self._queue.append(settlement)
 
     def flush(self) -> None:
-        """Commit what waits. Raises Unavailable when the database is gone; what was to be settled is left to recovery."""
+        """Commit what waits. Raises what befell a settlement since the last time; what was to be settled is left to recovery."""
         with self._committing:
-            failed = [entry for entry in self._commit() if entry.error and isinstance(entry, Settlement)]
-        if failed and failed[0].error:
-            raise failed[0].error
+            self._commit()
+            error, self._error = self._error, None
+        if error:
+            raise error
 
     def close(self) -> None:
         with self._committing:
@@ -115,14 +116,13 @@ class Ledger:
             raise entry.error
         return entry
 
-    def _commit(self) -> list[Intent | Settlement]:
+    def _commit(self) -> None:
         with self._guard:
             group, self._queue = self._queue, []
         try:
             self._write(group)
         except Exception as error:
-            gone = not isinstance(error, DBAPIError) or error.connection_invalidated
-            if gone or len(group) == 1:
+            if not isinstance(error, psycopg.Error) or len(group) == 1:
                 self._blame(group, error)
             else:  # one of them is at fault: the others go without it
                 for entry in group:
@@ -133,13 +133,14 @@ class Ledger:
         finally:
             for entry in group:
                 entry.done = True
-        return group
 
     def _blame(self, group: list[Intent | Settlement], error: Exception) -> None:
         for entry in group:
             entry.error = error
             if isinstance(entry, Intent):
                 entry.kept = False
+            else:
+                self._error = self._error or error
 
     def _write(self, group: list[Intent | Settlement]) -> None:
         intents = [entry for entry in group if isinstance(entry, Intent)]
@@ -157,49 +158,47 @@ class Ledger:
             self._told(settlement)
 
     def _transaction(self, intents: list[Intent], settlements: list[Settlement]) -> tuple[set[UUID], set[UUID]]:
-        kept_open = self._conn is not None
+        now = self._clock()
+        statements = []
+        if intents:
+            statements.append(("44_intend", self._intents(intents, now)))
+        if settlements:
+            statements.append(("45_settle", self._settlements(settlements, now)))
+        if dead := [s.claim.message_id for s in settlements if s.suppress]:
+            # with it or not at all: a settled message is not looked at again
+            statements.append(("47_suppress_recipients", {"ids": dead, "now": now}))
+        was_open = self._pipe is not None
         try:
-            with db.transaction_on(self._connection()) as conn:
-                now = self._clock()
-                settled = self._settle(conn, settlements, now) if settlements else set()
-                kept = self._intend(conn, intents, now) if intents else set()
-                if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
-                    self._obey(refused, conn)
-            return kept, settled
+            self._pipe = self._pipe or db.Pipe(self._engine)
+            found = self._pipe.run(*statements)
         except Unavailable:
             self._disconnect()
-            if not kept_open:
+            if not was_open:
                 raise
-            # the server may be back: then a fresh connection decides, and an intent that was kept after all is kept no second time
+            # the server may be back: a fresh connection decides, and what was kept after all is kept no second time
             return self._transaction(intents, settlements)
         except BaseException:
             self._disconnect()
             raise
+        kept = set(found[0]) if intents else set()
+        settled = set(found[bool(intents)]) if settlements else set()
+        if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
+            with db.transaction(self._engine) as conn:
+                self._obey(refused, conn)
+        return kept, settled
 
-    def _intend(self, conn: Connection, intents: list[Intent], now: datetime) -> set[UUID]:
-        return set(
-            db.run(
-                conn, "44_intend", ids=[i.claim.message_id for i in intents], attempts=[i.claim.attempt for i in intents],
-                hashes=[i.content_hash for i in intents], codes=[i.coupon for i in intents], worker=self._worker, now=now,
-                lease=self._lease,
-            ).scalars()
-        )  # fmt: skip
+    def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
+        return {
+            "ids": [i.claim.message_id for i in intents], "attempts": [i.claim.attempt for i in intents],
+            "hashes": [i.content_hash for i in intents], "codes": [i.coupon for i in intents], "worker": self._worker, "now": now,
+            "lease": self._lease,
+        }  # fmt: skip
 
-    def _settle(self, conn: Connection, settlements: list[Settlement], now: datetime) -> set[UUID]:
+    def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
         rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
-        settled = set(db.run(conn, "45_settle", rows=db.dumps(rows), worker=self._worker, now=now).scalars())
-        if dead := [s.claim.message_id for s in settlements if s.suppress]:
-            # with it or not at all: a settled message is not looked at again
-            db.run(conn, "47_suppress_recipients", ids=dead, now=now)
-        return settled
-
-    def _connection(self) -> Connection:
-        if self._conn is None:
-            self._conn = db.connect(self._engine)
-        return self._conn
+        return {"rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
-        if self._conn is not None:
-            with contextlib.suppress(Exception):
-                self._conn.close()
-        self._conn = None
+        if self._pipe is not None:
+            self._pipe.close()
+        self._pipe = None
