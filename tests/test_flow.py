@@ -273,6 +273,24 @@ def test_a_pause_holds_and_its_end_sends_only_what_is_still_true(world: World) -
     assert world.states()[0][1:] == ("expired", "too_late")
 
 
+def test_whoever_a_campaign_missed_while_it_did_not_run_keeps_that_reason(world: World) -> None:
+    back = campaign("win_back")
+    early, missed, late = world.customer("Early"), world.customer("Missed"), world.customer("Late", consent=False)
+    world.order(early, "2025-12-03")  # lapsed on 1 June, in reach of the last run before the pause
+    world.order(missed, "2025-12-06")
+    world.order(late, "2025-12-13")
+    for day in ("2026-06-02 08:30", "2026-06-12 08:30"):  # the DAG was paused for ten days; win_back reaches back three
+        counts = world.plan(back, day)
+        world.do(
+            "insert into runs (run_id, stage, subject, as_of, started_at, outcome) values (:id, 'enrol', 'win_back', :at, :at, 'done')",
+            id=day, at=at(day),
+        )  # fmt: skip
+    assert counts["missed"] == 1
+    assert world.do("select customer_id, reason from refusals order by 1") == [(missed, "missed"), (late, "no_consent")]
+    assert world.one("select count(*) from enrolments") == 1
+    assert world.plan(back, "2026-06-12 09:30")["missed"] == 0
+
+
 def test_what_comes_too_late_is_expired_and_never_sent(world: World) -> None:
     ana = lapsing(world)
     back = campaign("win_back")

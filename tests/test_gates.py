@@ -103,7 +103,7 @@ def test_a_handful_of_refused_rows_stops_no_small_delivery_but_all_of_them_do(sh
     assert shop.check("orders").success
     shop.do("update staging_toys_orders set problems = '{bad_date}'")
     assert "staged.refused_share" in shop.closed("orders")
-    assert "[orders 10 rows, 10 refused; order_lines 10 rows, 0 refused]" in shop.closed("orders")
+    assert "[orders 10 rows, 10 refused; order_lines 10 rows, 0 refused; orders bad_date 10]" in shop.closed("orders")
 
 
 def test_a_run_without_new_files_passes_only_when_it_says_so(shop: Shop) -> None:

@@ -49,7 +49,6 @@ SOMETIMES = {
 IN_A_YEAR = {
     "killed before the claim": 1,
     "killed claimed": 1,
-    "killed letters read": 1,
     "killed before the intent": 1,
     "killed after the intent": 1,
     "killed after it was taken": 1,
@@ -77,7 +76,6 @@ IN_A_YEAR = {
     "scheduled: feed_stale": 1,
     "skipped: return_open": 1,
     "cancelled: ordered": 1,
-    "held: coupon_exhausted": 1,
 }
 
 
@@ -160,11 +158,11 @@ def test_many_small_worlds_of_any_kind(setup: Setup, fresh: Fresh, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_year_of_a_shop_with_thousands_of_customers(fresh: Fresh, tmp_path: Path) -> None:
+def test_a_year_of_a_shop_in_which_everything_goes_wrong(fresh: Fresh, tmp_path: Path) -> None:
     """POSTLUDE_SIM_SEED, _CUSTOMERS and _DAYS change it; the seed of a failure replays it exactly."""
     setup = Setup(
-        SEED or "1", days=int(os.environ.get("POSTLUDE_SIM_DAYS", "365")), quiet=25,
-        customers=int(os.environ.get("POSTLUDE_SIM_CUSTOMERS", "2000")),
+        SEED or "1", days=int(os.environ.get("POSTLUDE_SIM_DAYS", "365")), quiet=25, hours=(5, 9, 14, 18, 22),
+        customers=int(os.environ.get("POSTLUDE_SIM_CUSTOMERS", "400")),
     )  # fmt: skip
     story = simulate(setup, fresh(), tmp_path)
-    happened([story], SOMETIMES | IN_A_YEAR)
+    happened([story], {} if SEED else SOMETIMES | IN_A_YEAR)

@@ -16,7 +16,8 @@ home as (
         s.settings,
         cast(s.complete_until at time zone s.time_zone as date) as since,
         least(
-            cast((select max(a.placed_at) from accepted as a) at time zone s.time_zone as date),
+            -- a run that brought nothing completes no day; least() would pass over a null
+            coalesce(cast((select max(a.placed_at) from accepted as a) at time zone s.time_zone as date), date '-infinity'),
             cast((cast(:now as timestamptz) - make_interval(secs => cast(:grace_seconds as int))) at time zone s.time_zone as date) - 1
         ) as until,
         cast((select min(o.placed_at) from orders as o where o.source_id = :source) at time zone s.time_zone as date) as began

@@ -74,12 +74,15 @@ class Trigger(Strict):
         """Does it read what the segment stage made, which speaks of one instant only?"""
         return bool(self.enters or self.leaves or self.date == "first_order")
 
-    def candidates(self, now: datetime, dates: list[dt.date], within: list[str]) -> tuple[str, dict[str, Any]]:
+    def candidates(
+        self, now: datetime, dates: list[dt.date], within: list[str], rest: timedelta = timedelta(0)
+    ) -> tuple[str, dict[str, Any]]:
         """The SQL file that fills the table `candidates` with everybody the trigger speaks of as of `now`, and its parameters.
 
-        dates: of the occasion, from the calendar; within: the segments an occasion is for, empty for everybody.
+        dates: of the occasion, from the calendar; within: the segments an occasion is for, empty for everybody; rest: how long
+        the campaign did not run, by which the reach is widened.
         """
-        reach: dict[str, Any] = {"now": now, "max_age": self.max_age, "once_per": self.once_per}
+        reach: dict[str, Any] = {"now": now, "max_age": self.max_age + rest, "once_per": self.once_per}
         if self.event:
             return "30_candidates_of_event", reach | {"event": self.event}
         if self.enters:

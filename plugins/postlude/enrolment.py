@@ -6,7 +6,7 @@ campaign's reach (`max_age`), not with history.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -17,6 +17,8 @@ from postlude.campaign import Campaign
 from postlude.conditions import Reentry
 from postlude.errors import GateClosed, InputError
 from postlude.settings import settings
+
+LONGEST_REST = timedelta(days=366)  # what a campaign missed before that is not looked for
 
 
 def remember_calendar(conn: Connection, calendar: Calendar, now: datetime, author: str = "include/calendar.yml") -> int:
@@ -73,7 +75,7 @@ def enrol(
         if history_before is not None:
             return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
         _features_are_of(conn, now, campaign)
-    _candidates(conn, campaign, calendar, now)
+    missed = _candidates(conn, campaign, calendar, now, run_id, look_back=history_before is None)
     after = campaign.reentry.after if isinstance(campaign.reentry, Reentry) else None
     db.run(
         conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
@@ -101,12 +103,18 @@ def enrol(
         "enrolled": arms.count("treated"),
         "holdout": arms.count("holdout"),
         "refused": refused,
+        "missed": missed,
         "reasons": {reason: count for reason, count in reasons},
     }
 
 
-def _candidates(conn: Connection, campaign: Campaign, calendar: Calendar | None, now: datetime) -> None:
-    """Fill the temporary table of everybody the trigger speaks of within its reach."""
+def _candidates(
+    conn: Connection, campaign: Campaign, calendar: Calendar | None, now: datetime, run_id: str, look_back: bool
+) -> int:
+    """Fill the temporary table of everybody the trigger speaks of within its reach.
+
+    look_back: whoever came into it and out of it again while the campaign did not run keeps the reason `missed`; how many.
+    """
     occasion = campaign.trigger.occasion
     dates = calendar.dates_of(occasion) if occasion and calendar else []
     if occasion and not dates:
@@ -114,8 +122,17 @@ def _candidates(conn: Connection, campaign: Campaign, calendar: Calendar | None,
             f'{campaign.id}: trigger.occasion: the calendar has no occasion "{occasion}"; '
             f"add {{id: {occasion}, date: ..., why: ...}} to occasions in include/calendar.yml"
         )
-    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
+    before = text("""select max(as_of) from runs where stage = 'enrol' and subject = :campaign and outcome = 'done'
+                     and as_of < :now and origin <> 'backfill'""")
+    ran = conn.execute(before, {"campaign": campaign.id, "now": now}).scalar() if look_back else None
+    rest = min(now - ran, LONGEST_REST) if ran else timedelta(0)
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within), rest)
     db.run(conn, name, **params)
+    if not rest:
+        return 0
+    return db.run(
+        conn, "32_set_aside_missed", campaign=campaign.id, now=now, max_age=campaign.trigger.max_age, run_id=run_id
+    ).rowcount
 
 
 def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> None:

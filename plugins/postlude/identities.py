@@ -130,7 +130,7 @@ def merge(conn: Connection, kept: int, merged: int, now: datetime, *, rule: str,
         "(select from holdouts as k where k.customer_id = :kept and k.campaign_id = h.campaign_id)",
         "update segment_memberships set left_at = greatest(seen_at, cast(:now as timestamptz)) "
         "where customer_id = :merged and left_at is null",
-        "delete from customer_features where customer_id = :merged",
+        "delete from customer_facts where customer_id = :merged",
         "update customers set merged_into = :kept where customer_id = :merged or merged_into = :merged",
     ):
         conn.execute(text(statement), pair | ({"now": now} if ":now" in statement else {}))
@@ -180,7 +180,7 @@ def split(conn: Connection, merged: int, now: datetime, *, by: str, why: str) ->
         "and enrolment_id in (select enrolment_id from enrolments where customer_id = :merged)",
         "insert into consents select :merged, channel, topic, granted, at, basis, known_at from consents "
         "where customer_id = :person and not granted on conflict do nothing",
-        "delete from customer_features where customer_id = :person",
+        "delete from customer_facts where customer_id = :person",
         "update customers set merged_into = null where customer_id = :merged",
     ):
         conn.execute(text(statement), pair)

@@ -30,12 +30,16 @@ class Claim(Protocol):
 
 @dataclass(eq=False)
 class Intent:
-    """One message about to be handed over. `kept`: durable; else `stop` names the switch that stopped it, if one did."""
+    """One message about to be handed over. `kept`: durable; else `stop` names the switch that stopped it, if one did.
+
+    keep: letter and raw of 44_keep_letters, committed with the intent: what a second hand-over would send.
+    """
 
     claim: Claim
     letter: Any
     content_hash: str
     coupon: str | None
+    keep: dict[str, Any] | None = None
     kept: bool = False
     stop: str = ""
     error: Exception | None = None
@@ -164,6 +168,8 @@ class Ledger:
             statements.append(("44_intend", self._intents(intents, now)))
         if settlements:
             statements.append(("45_settle", self._settlements(settlements, now)))
+        if any(intent.keep for intent in intents):
+            statements.append(("44_keep_letters", self._letters(intents, now)))
         if dead := [s.claim.message_id for s in settlements if s.suppress]:
             # with it or not at all: a settled message is not looked at again
             statements.append(("47_suppress_recipients", {"ids": dead, "now": now}))
@@ -192,6 +198,14 @@ class Ledger:
             "ids": [i.claim.message_id for i in intents], "attempts": [i.claim.attempt for i in intents],
             "hashes": [i.content_hash for i in intents], "codes": [i.coupon for i in intents], "worker": self._worker, "now": now,
             "lease": self._lease,
+        }  # fmt: skip
+
+    def _letters(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
+        kept = [(i.claim, i.keep) for i in intents if i.keep]
+        return {
+            "ids": [claim.message_id for claim, _ in kept], "attempts": [claim.attempt for claim, _ in kept],
+            "letters": [keep["letter"] for _, keep in kept], "raws": [keep["raw"] for _, keep in kept], "worker": self._worker,
+            "now": now,
         }  # fmt: skip
 
     def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:

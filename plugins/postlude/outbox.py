@@ -31,7 +31,7 @@ from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.message import Address, Message, Outcome, to_bytes
+from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,9 @@ class Outbox:
     _stale: tuple[datetime, list[str]] | None = None
     _failures: int = 0  # of the relay, without a success between
     _counting: Any = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _stopper: threading.Thread | None = None
+    _crew: Any = None  # the Lanes of the delivery under way
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.engine, self.channel_name, self.clock)
@@ -112,6 +115,8 @@ class Outbox:
             ) as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
+            if self._stopper:
+                self._stopper.join(30)
             self._ledger.flush()
         finally:
             self._ledger.close()
@@ -120,7 +125,7 @@ class Outbox:
     def _deliver(self, progress: Progress | None, limit: int | None) -> None:
         done = idle = 0
         crew = self._crew
-        while not crew.stopped and (limit is None or done < limit):
+        while not self.stopped.is_set() and not crew.stopped and (limit is None or done < limit):
             size = 1 if self._breaker.probing else self.batch
             claimed = self.claim(size if limit is None else min(size, limit - done))
             idle = 0 if claimed else idle + 1
@@ -140,6 +145,23 @@ class Outbox:
             if progress:
                 progress(done)
         crew.wait()
+        # claimed while the lanes were stopped
+        self._release(crew.stop(), "the worker stopped")
+
+    def stop(self) -> None:
+        """Finish what is under way, release what was claimed and not begun, and end. Safe to call from a signal handler."""
+        if self._stopper is None:
+            self._stopper = threading.Thread(target=self._stop, name="stop", daemon=True)
+            self._stopper.start()
+
+    def _stop(self) -> None:
+        self.stopped.set()
+        if self._crew:
+            self._release(self._crew.stop(), "the worker was told to stop")
+
+    def _release(self, mails: list[Mail], why: str) -> None:
+        for claim, _ in mails:
+            self._settle(claim, Outcome("released", reply=why))
 
     def _demand_durable_commits(self) -> None:
         """Without them a crash of the database forgets intents, and what was sent would be sent again."""
@@ -265,8 +287,11 @@ class Outbox:
             self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
             return
         try:
-            message, coupon = write(letter, self.clock())
-            raw = to_bytes(message)
+            if letter.kept_letter:
+                message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
+            else:
+                message, coupon = write(letter, self.clock())
+                raw = to_bytes(message)
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
@@ -278,6 +303,8 @@ class Outbox:
             self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
             return
         intent = Intent(claim, letter, hashlib.sha256(raw).hexdigest(), coupon)
+        if letter.kind == "transactional" and not letter.kept_letter:
+            intent.keep = {"letter": db.dumps(frozen(message)), "raw": raw}
 
         def intend() -> None:
             if not self._ledger.intend(intent).kept:
@@ -306,8 +333,7 @@ class Outbox:
         if not self._breaker.failed(outcome.reply, at_once=outcome.scope == "configuration") and not over:
             self._crew.pause(1.0)
             return
-        for claim, _ in self._crew.stop():
-            self._settle(claim, Outcome("released", reply="the relay was down"))
+        self._release(self._crew.stop(), "the relay was down")
         with self._counting:
             first = not self.counts["relay_down"]
             self.counts["relay_down"] = 1
@@ -388,6 +414,14 @@ def recover(engine: Engine, now: datetime) -> dict[str, int]:
     """Take back the claims of workers that are gone: released when nothing was handed over, else unknown."""
     with db.transaction(engine) as conn:
         return dict(db.run(conn, "46_recover", now=now, lease=settings().lease).mappings().one())
+
+
+def send_again(engine: Engine, now: datetime) -> dict[str, int]:
+    """Transactional messages that are unknown for ten minutes without evidence are due again, at most twice."""
+    with db.transaction(engine) as conn:
+        counts = dict(db.run(conn, "46_send_again", now=now).mappings().one())
+        db.run(conn, "46_forget_letters")
+    return counts
 
 
 # ---------------------------------------------------------------- from a row to a message

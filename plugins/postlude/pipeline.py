@@ -38,6 +38,7 @@ from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
+from postlude.graceful import told_to_stop
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
 
@@ -443,7 +444,7 @@ def deliver(
         worker=worker, shard=shard, shards=shards, batch=settings().batch,
         lanes=settings().connections,
     )  # fmt: skip
-    with _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+    with told_to_stop(box.stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
@@ -487,8 +488,8 @@ def _sound_campaigns() -> list[Campaign]:
 
 
 def recover(now: datetime, run_id: str) -> Counts:
-    """Take back the claims of workers that are gone."""
-    return outbox.recover(db.default_engine(), now)
+    """Take back the claims of workers that are gone; transactional messages whose answer was lost are due again."""
+    return outbox.recover(db.default_engine(), now) | outbox.send_again(db.default_engine(), now)
 
 
 def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:

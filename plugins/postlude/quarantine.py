@@ -208,7 +208,8 @@ def _name_files(conn: Connection, source: Source, files: Mapping[str, int]) -> N
     for name, number in files.items():
         conn.execute(
             text(
-                f"insert into postlude.{staging(source, 'files')} values (:number, :name, nullif(:name, ''), '', 0, '{{}}')"
+                f"insert into postlude.{staging(source, 'files')} (number, entity, name, checksum, rows_read, columns) "
+                "values (:number, :name, nullif(:name, ''), '', 0, '{}')"
             ),
             {"number": number, "name": name},
         )

@@ -374,6 +374,8 @@ class Oracle:
         refused: dict[str, list[str]] = {}
         for row in self.ask("select anchor_key, reason from refusals where campaign_id = :id", id=campaign.id):
             refused.setdefault(row.anchor_key.rpartition(":")[2], []).append(row.reason)
+        unknown = {reason for reasons in refused.values() for reason in reasons} - REASONS
+        self.demand(not unknown, "I10", f"refused for undocumented reasons {sorted(unknown)}")
         plans, counts = self.planned_at.get(campaign.id, []), dict[str, int]()
         for order in self.shop.orders.values():
             told = self.shop.told.get(order.key)

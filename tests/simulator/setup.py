@@ -30,6 +30,10 @@ class Setup:
     start: datetime = datetime(2026, 2, 20, tzinfo=UTC)
     mixture: Mixture = EVERYDAY
     hazards: Hazards = USUAL
+    unrest: float = 500  # how readily people unsubscribe while their mail is being handed over
+    neglect: float = 400  # of a thousand evenings: nobody ends what is over
+    again: int = 80  # of a thousand rows of the feed: told again up to 20 days later
+    most: int = 3  # marketing messages in seven days, until somebody edits the calendar
     outage_days: tuple[int, ...] = ()  # lengths; none: drawn
     codes: int = 40  # imported loyalty codes there are in the beginning
     hours: tuple[int, ...] = (5, 7, 9, 11, 13, 15, 17, 19, 21, 23)  # of deliveries (UTC), where something is due

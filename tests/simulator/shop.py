@@ -103,10 +103,11 @@ class Shop:
         customers: int,
         guests_a_day: int,
         outages: list[tuple[datetime, datetime]],
+        again: float = 0.08,
     ):
         self.random = random.Random(f"{seed}/shop")
         self.start, self.end = start, start + days * DAY
-        self.outages = outages
+        self.outages, self.again = outages, again
         self.people = [self._person(number) for number in range(customers)]
         self.by_key = {person.key: person for person in self.people}
         self.at_address: dict[str, list[Person]] = {}
@@ -122,8 +123,9 @@ class Shop:
         for person in self.people:
             at = before
             while (at := at + timedelta(days=self.random.expovariate(person.rate))) < self.end:
-                if person.rate > 0.02 and self.random.random() < 0.08:
-                    at += timedelta(days=self.random.uniform(150, 260))  # lost for long, or for good
+                if person.rate > 0.015 and self.random.random() < 0.12:
+                    # as good as lost; many come back just while they are told that they are missed
+                    at += timedelta(days=self.random.choice((self.random.uniform(180, 207), 400)))
                 if at < self.end:
                     self._order(person, at)
         at = start - 3 * DAY
@@ -232,7 +234,7 @@ class Shop:
     def _push(self, fact: Fact, at: datetime, latest: float, again: bool = True) -> None:
         draw, when = self.random, at + timedelta(hours=self.random.uniform(0, latest))
         self._visible(fact, when)
-        if again and draw.random() < 0.08:
+        if again and draw.random() < self.again:
             self.count("row told again")
             self._visible(fact, when + timedelta(days=draw.uniform(0, 20)))
 

@@ -68,9 +68,12 @@ class Year:
             hide_parameters=True,
             pool_use_lifo=True,  # the connection that knows the statements
         )
-        self.shop = Shop(self.seed, setup.start, setup.days, setup.customers, 14, setup.outages())
+        self.shop = Shop(self.seed, setup.start, setup.days, setup.customers, 14, setup.outages(), setup.again / 1000)
         self.campaigns = setup.campaigns(self.folder)
-        self.calendar = load_calendar(INCLUDE / "calendar.yml").model_copy(update={"occasions": setup.occasions()})
+        cap = Cap.model_validate({"most": setup.most, "within": "7 days"})
+        self.calendar = load_calendar(INCLUDE / "calendar.yml").model_copy(
+            update={"occasions": setup.occasions(), "pressure": Pressure(caps=(cap,))}
+        )
         self.oracle = Oracle(self.engine, self.shop, {}, self.where)
         self.oracle.files = {name: [campaign] for name, campaign in self.campaigns.items()}
         self.crew = Crew(self.shop, self.seed, setup.hazards, self._saw)
@@ -186,7 +189,7 @@ class Year:
         order = list(self.campaigns.values())
         self.random.shuffle(order)
         for campaign in order:
-            if campaign.trigger.reads_features and not even:
+            if campaign.trigger.reads_features and (not even or self.chance(250)):
                 continue
             if campaign.id == "feedback_30d" and self.random.random() < 0.5:
                 continue
@@ -281,6 +284,9 @@ class Year:
         for hour in self.setup.hours:
             if midnight + hour * HOUR <= self.now:
                 continue
+            if hour == self.setup.hours[2] and (self.now >= self.asleep_until or self.calm):
+                self.now = midnight + hour * HOUR
+                self._ingest()  # facts that no plan has seen: the claim must see them
             if hour in self.setup.hours[2::3]:
                 self.now = midnight + hour * HOUR
                 self._feedback()
@@ -337,7 +343,7 @@ class Year:
         self.count += 1
         if name == "before the intent" and not self.calm:
             person = self.shop.at_address[message.recipient.address][0]
-            if self.chance(person.touchy * 300):
+            if self.chance(person.touchy * self.setup.unrest):
                 self._unsubscribe(message.message_id, message.recipient.address)
             if self.chance(1.5):
                 self._throw_switch(message.campaign_id)
@@ -473,7 +479,10 @@ class Year:
     def _maintain(self, number: int) -> None:
         self._refusals()
         with self.transaction() as conn:
-            enrolment.end_enrolments(conn, list(self.campaigns.values()), self.now)
+            if not self.chance(
+                self.setup.neglect
+            ):  # what ended a passage is seen at the claim, whether or not somebody looked before
+                enrolment.end_enrolments(conn, list(self.campaigns.values()), self.now)
             volume.expire_held(conn, self.now)
         if number % 30 == 29:
             self.oracle.honest(self.post, None)

@@ -298,7 +298,8 @@ def _jsonl(entity: Entity, delivery: Delivery, into: RawTable, progress: Progres
             copy.write_row([_as_text(item.get(column)) for column in entity.columns])
         if seen:  # a key no row has is a missing column; a key some rows lack is an empty value
             _check_columns(file, sorted(seen), entity.columns, 1)
-            into.prepare(sorted(seen), first_line=1)  # a key nobody asked for is noted, not read
+    if seen:  # a key nobody asked for is noted, not read
+        into.prepare(sorted(seen), first_line=1)
     return rows()
 
 
