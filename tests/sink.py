@@ -2,6 +2,8 @@
 
 Faults are (step, action) pairs; each is used `times` times, then the server is well-behaved. A server that answers
 4yz or 5yz has not taken the message, so only silence, garbage and 2yz exist at `dot-after-store`.
+
+A second sink may take over port and ledger of one that died: `Sink(port=old.port, ledger=old.ledger)`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import ssl
 import struct
 import threading
 from base64 import b64decode
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
@@ -36,6 +40,9 @@ NOISE = {
     "354": b"354 go ahead\r\n",
 }
 SILENCE = ("close", "reset", "stall")
+SLOW = ("drip",)  # the proper answer, a byte at a time
+ACTIONS = (*CODES, *TAKEN, *NOISE, *SILENCE, *SLOW)
+FULL = b"452 4.3.1 insufficient system storage\r\n"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,10 @@ class Sink:
     sessions: list[int] = field(default_factory=list)  # messages of each connection
     together: int = 0  # MAILs that came with what follows them
     body: bytes = b""  # of the transaction under way, as on the wire
+    port: int = 0
+    space: int | None = None  # so many messages fit on its disk
+    pace: float = 0.02  # seconds a byte of a dripping answer
+    at: dict[str, Callable[[], None]] = field(default_factory=dict)  # called when a step is reached, before its answer
     fired: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Sink:
@@ -79,22 +90,29 @@ class Sink:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", self.port))
         self.port = self._server.getsockname()[1]
         self._main = threading.Thread(target=self._accept, daemon=True)
         self._main.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._server.shutdown(socket.SHUT_RDWR)  # wakes the accept
-        self._server.close()
+        self.die()
         self._main.join(5)
-        with self._lock:
-            for sock in self._open:
-                sock.close()
         for thread in self._threads:
             thread.join(5)
+
+    def die(self) -> None:
+        """As if the process were killed: nothing listens any more, every connection ends."""
+        self._stop.set()
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes the accept
+        self._server.close()
+        with self._lock:
+            for sock in self._open:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
 
     @property
     def accepted(self) -> list[Entry]:
@@ -170,17 +188,28 @@ class _Talk:
 
     def say(self, step: str, normal: bytes) -> bytes:
         """Answer, or misbehave; the bytes said (none when silent)."""
+        self.reach(step)
         action = self.sink.due(step)
-        return self.commit(action) if action else self.write(self.sink.replies.get(step, normal))
+        normal = self.sink.replies.get(step, normal)
+        return self.commit(action, normal) if action else self.write(normal)
+
+    def reach(self, step: str) -> None:
+        if told := self.sink.at.get(step):
+            told()
 
     def write(self, data: bytes) -> bytes:
         self.sock.sendall(data)
         return data
 
-    def commit(self, action: str) -> bytes:
+    def commit(self, action: str, normal: bytes = b"250 2.0.0 ok\r\n") -> bytes:
         try:
             if action in SILENCE:
                 return self.silent(action)
+            if action == "drip":
+                for byte in normal:
+                    self.write(bytes([byte]))
+                    self.sink._stop.wait(self.sink.pace)
+                return normal
             said = self.write((CODES | TAKEN | NOISE)[action])
         finally:
             self.sink.fired.set()
@@ -281,15 +310,19 @@ class _Talk:
     def finish(self, raw: bytes) -> None:
         hit = re.search(rb"(?m)^Message-ID: <([^>]*)>", raw)
         name, digest = hit[1].decode() if hit else "", sha256(raw).hexdigest()
-        place = len(self.sink.ledger)
+        with self.sink._lock:  # other connections write at the same time
+            place = len(self.sink.ledger)
+            self.sink.ledger.append(Entry(name, digest, False, b"", raw, monotonic()))
 
         def note(accepted: bool, replied: bytes = b"") -> None:
-            entry = Entry(name, digest, accepted, replied, raw, monotonic())
-            self.sink.ledger[place:] = [entry]
+            self.sink.ledger[place] = Entry(name, digest, accepted, replied, raw, monotonic())
 
-        note(False)
+        self.reach("dot-before-store")
         if action := self.sink.due("dot-before-store"):
             self.commit(action)
+            return
+        if self.sink.space is not None and len(self.sink.accepted) >= self.sink.space:
+            note(False, self.write(FULL))
             return
         normal = self.sink.replies.get("dot", b"250 2.0.0 Ok: queued as %b\r\n" % digest[:12].encode())
         note(normal[:1] == b"2")

@@ -47,7 +47,8 @@ facts as (
     left join lateral (
         select
             count(*) as planned,
-            count(*) filter (where m.state in ('scheduled', 'held', 'sending')) as open,
+            -- an unknown one that is handed over again is not over
+            count(*) filter (where m.state in ('scheduled', 'held', 'sending') or m.resend_at is not null) as open,
             -- what is unknown may have arrived, and may stay unknown for ever
             count(*) filter (where m.state in ('sent', 'unknown')) as told
         from turns as m

@@ -1,7 +1,7 @@
 -- letters: what a template needs to know for each claimed message.
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
---         coupons, referral_codes
+--         coupons, referral_codes, kept_letters
 -- params  ids uuid[], now timestamptz
 -- re-run  safe: only reads
 select
@@ -32,7 +32,10 @@ select
     o.source_order_id as order_number,
     o.placed_at,
     delivered_at(o.order_id, :now) as delivered_at,
-    coalesce(lines.items, '[]') as items
+    coalesce(lines.items, '[]') as items,
+    -- handed over before, answer lost: nothing is written anew
+    b.letter as kept_letter,
+    b.raw as kept_raw
 from messages as m
 inner join enrolments as e on m.enrolment_id = e.enrolment_id
 inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
@@ -40,6 +43,7 @@ inner join customers as c on m.customer_id = c.customer_id
 inner join sources as s on c.source_id = s.source_id
 inner join recipients as r on c.customer_id = r.customer_id
 left join orders as o on e.order_id = o.order_id
+left join kept_letters as b on m.message_id = b.message_id and m.lost_answers > 0
 left join coupons as k on m.message_id = k.message_id and k.state in ('reserved', 'bound')
 left join lateral (
     -- the dearest line first: it is the item the mail is about

@@ -1,20 +1,31 @@
--- intend: committed before the final dot, so that a crash after it leaves `unknown` and not a second copy.
--- Gives no row when the claim is no longer ours or older than its lease (what it judged may no longer be so), the message has
--- expired, a switch was thrown, the person has said no meanwhile, or the coupon in the mail is not this message's.
+-- intend: committed before the final dots of these messages, so that a crash after them leaves `unknown` and not a second copy.
+-- Gives no row for a message whose claim is no longer ours or older than its lease (what it judged may no longer be so), that has
+-- expired, for which a switch was thrown, whose person has said no meanwhile, or whose mail holds a coupon that is not its own.
 --
 -- reads   customers, suppressions, consents, breaks, enrolments, campaign_versions, kill_switches
 -- writes  messages, attempts: handed_over_at; coupons: reserved -> bound
--- params  message_id uuid, worker text, attempt int, now timestamptz, lease interval, content_hash text, coupon_code text
+-- params  ids uuid[], attempts int[], hashes text[], codes text[], worker text, now timestamptz, lease interval
 -- re-run  safe: the same claim intends once
-with mine as (
+with wanted as (
+    select
+        w.message_id,
+        w.attempt,
+        w.content_hash,
+        w.coupon_code
+    from unnest(
+        cast(:ids as uuid []), cast(:attempts as int []), cast(:hashes as text []), cast(:codes as text [])
+    ) as w (message_id, attempt, content_hash, coupon_code)
+),
+
+mine as (
     update messages as m
-    set handed_over_at = :now, content_hash = :content_hash, coupon_code = :coupon_code
-    from customers as c
+    set handed_over_at = :now, content_hash = w.content_hash, coupon_code = w.coupon_code
+    from wanted as w, customers as c
     where
-        m.message_id = :message_id
+        m.message_id = w.message_id
         and m.state = 'sending'
         and m.claimed_by = :worker
-        and m.attempt = :attempt
+        and m.attempt = w.attempt
         and m.handed_over_at is null
         and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
         and m.expires_at > :now
@@ -26,13 +37,13 @@ with mine as (
             or still_wanted(m.message_id, :now)
         )
         and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
-        and (cast(:coupon_code as text) is null or holds_coupon(m.message_id, :coupon_code))
-    returning m.message_id
+        and (w.coupon_code is null or holds_coupon(m.message_id, w.coupon_code))
+    returning m.message_id, w.attempt, w.coupon_code
 ),
 
 bound as (
     update coupons as k
-    set state = 'bound', code = :coupon_code, bound_at = coalesce(k.bound_at, :now)
+    set state = 'bound', code = mine.coupon_code, bound_at = coalesce(k.bound_at, :now)
     from mine
     where k.message_id = mine.message_id and k.state in ('reserved', 'bound')
 )
@@ -40,5 +51,5 @@ bound as (
 update attempts as a
 set handed_over_at = :now
 from mine
-where a.message_id = mine.message_id and a.attempt = :attempt
+where a.message_id = mine.message_id and a.attempt = mine.attempt
 returning a.message_id

@@ -1,27 +1,35 @@
--- settle: what became of one hand-over. Only the worker that claimed it may say so.
+-- settle: what became of hand-overs. Only the worker that claimed a message may say so; gives the ids of those that were its own.
 --
 -- writes  messages: sending -> sent, failed, skipped, unknown, or back to scheduled; attempts
--- params  message_id uuid, worker text, attempt int, now timestamptz, state text, reason text, detail text, provider_id text,
---         outcome text, scope text, reply text, send_at timestamptz, more_attempts int
+-- params  rows jsonb, worker text, now timestamptz
 -- re-run  safe: a settled message is no longer sending
-with mine as (
+with told as (
+    select r.*
+    from jsonb_to_recordset(:rows) as r (
+        message_id uuid, attempt int, state text, reason text, detail text, provider_id text, outcome text, scope text, reply text,
+        send_at timestamptz, more_attempts int
+    )
+),
+
+mine as (
     update messages as m
     set
-        state = :state,
-        reason = :reason,
-        detail = :detail,
-        provider_id = coalesce(:provider_id, m.provider_id),
-        send_at = coalesce(:send_at, m.send_at),
-        max_attempts = least(m.max_attempts + :more_attempts, 1000),
+        state = t.state,
+        reason = t.reason,
+        detail = t.detail,
+        provider_id = coalesce(t.provider_id, m.provider_id),
+        send_at = coalesce(t.send_at, m.send_at),
+        max_attempts = least(m.max_attempts + t.more_attempts, 1000),
         -- nothing was accepted: forget the intent
-        handed_over_at = case when cast(:state as text) in ('sent', 'unknown') then m.handed_over_at end,
-        finalized_at = case when cast(:state as text) in ('sent', 'failed', 'skipped', 'expired') then cast(:now as timestamptz) end
-    where m.message_id = :message_id and m.state = 'sending' and m.claimed_by = :worker and m.attempt = :attempt
-    returning m.message_id
+        handed_over_at = case when t.state in ('sent', 'unknown') then m.handed_over_at end,
+        finalized_at = case when t.state in ('sent', 'failed', 'skipped', 'expired') then cast(:now as timestamptz) end
+    from told as t
+    where m.message_id = t.message_id and m.state = 'sending' and m.claimed_by = :worker and m.attempt = t.attempt
+    returning m.message_id, t.attempt, t.outcome, t.scope, t.reply
 )
 
 update attempts as a
-set settled_at = :now, outcome = :outcome, scope = :scope, reply = :reply
+set settled_at = :now, outcome = mine.outcome, scope = mine.scope, reply = mine.reply
 from mine
-where a.message_id = mine.message_id and a.attempt = :attempt
+where a.message_id = mine.message_id and a.attempt = mine.attempt
 returning a.message_id

@@ -1,5 +1,5 @@
 -- recover: claims whose worker is gone. Before the dot nothing can have been accepted: back to scheduled.
--- After it nobody can know: unknown, never sent again by itself. One statement moves message and attempt together.
+-- After it nobody can know: unknown. One statement moves message and attempt together.
 --
 -- writes  messages: sending -> scheduled, unknown; attempts
 -- params  now timestamptz, lease interval
@@ -16,7 +16,7 @@ with lost as (
 
 closed as (
     update attempts as a
-    set settled_at = :now, outcome = case when l.state = 'unknown' then 'ambiguous' else 'released' end
+    set settled_at = :now, outcome = case when a.handed_over_at is null then 'released' else 'ambiguous' end
     from lost as l
     where a.message_id = l.message_id and a.attempt = l.attempt and a.settled_at is null
     returning a.message_id

@@ -165,9 +165,27 @@ def default_engine() -> Engine:
 @contextmanager
 def transaction(on: Engine | None = None) -> Iterator[Connection]:
     """One transaction: committed at the end of the block, rolled back by any error. Raises Unavailable if there is no server."""
+    with _unavailable(), (on or default_engine()).begin() as conn:
+        yield conn
+
+
+@contextmanager
+def transaction_on(conn: Connection) -> Iterator[Connection]:
+    """The same on a connection that is kept; when it is gone (Unavailable), so is its use."""
+    with _unavailable(), conn.begin():
+        yield conn
+
+
+def connect(on: Engine) -> Connection:
+    """A connection to keep for transaction_on. Raises Unavailable if there is no server."""
+    with _unavailable():
+        return on.connect()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
     try:
-        with (on or default_engine()).begin() as conn:
-            yield conn
+        yield
     except OperationalError as error:
         if error.connection_invalidated or "connection" in str(error.orig).lower():
             raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error

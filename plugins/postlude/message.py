@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from base64 import b32encode
 from binascii import b2a_base64
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from postlude.errors import Refused
@@ -88,6 +88,30 @@ class Message:
     person: UUID | None = None
     link: str | None = None
     expires_at: datetime | None = None
+
+
+def frozen(message: Message) -> dict[str, Any]:
+    """The message as JSON can hold it (instants and ids as text)."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
+        for name, value in asdict(message).items()
+    }
+
+
+def thawed(kept: dict[str, Any]) -> Message:
+    """The message that `frozen` kept, equal in every field."""
+    values = dict(kept)
+    for field in fields(Message):
+        value, kind = values.get(field.name), str(field.type)
+        if value is None:
+            continue
+        if kind.startswith("Address"):
+            values[field.name] = Address(**value)
+        elif kind.startswith("UUID"):
+            values[field.name] = UUID(value)
+        elif kind.startswith("datetime"):
+            values[field.name] = datetime.fromisoformat(value)
+    return Message(**values)
 
 
 @dataclass(frozen=True)

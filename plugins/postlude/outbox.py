@@ -1,13 +1,15 @@
 """The outbox: claim, render, hand over, settle; and recovery of what a dead worker left behind.
 
-Three transactions per message, and no lock is held across a socket: the claim re-reads every rule (42_claim.sql), the
-intent is durable before the final dot (44_intend.sql), the settlement only touches the worker's own claim (45_settle.sql).
+Three transactions, and no lock is held across a socket: the claim of a batch re-reads every rule (42_claim.sql), the intent is
+durable before the final dot (44_intend.sql), the settlement only touches the worker's own claim (45_settle.sql). With several
+connections (lanes.py) intents and settlements are committed in groups (ledger.py), and the next batch is claimed meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +26,9 @@ from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
-from postlude.message import Address, Message, Outcome, envelope, to_bytes
+from postlude.lanes import Lanes
+from postlude.ledger import Intent, Ledger, Settlement
+from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
 from postlude.rendering import short
 from postlude.settings import settings
 
@@ -34,6 +38,12 @@ Clock = Callable[[], datetime]
 
 # minutes until the next try; the message's own expiry ends them
 BACKOFF = (5, 15, 45, 120, 240)
+# judging the feeds costs more than judging a batch, and they do not go stale within a minute
+FEEDS_KEPT = timedelta(minutes=1)
+# so many failures of the relay in a row end the run; fewer where there are fewer connections
+MANY = 5
+
+Mail = tuple[Row[Any], Row[Any]]  # a claim and what its template needs to know
 
 
 class LostClaim(PostludeError):
@@ -52,6 +62,7 @@ class Outbox:
 
     clock: the wall clock of the run (UTC). A batch is judged as of one reading of it, and each intent reads it again, so
     that a slow run cannot send what expired meanwhile.
+    lanes: connections at once, each in a thread of its own; with one everything happens in the caller's thread.
     """
 
     engine: Engine
@@ -66,9 +77,19 @@ class Outbox:
     batch: int = 100
     channel_name: str = "email"
     stop_file: Path = field(default_factory=switch.stop_file)
+    lanes: int = 1
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
+    _stale: tuple[datetime, list[str]] | None = None
+    _failures: int = 0  # of the relay, without a success between
+    _counting: Any = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _stopper: threading.Thread | None = None
+    _crew: Any = None  # the Lanes of the delivery under way
+
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.engine, self.worker, self.clock, settings().lease, self._obey, self._told)
 
     def deliver(self, progress: Progress | None = None, limit: int | None = None) -> dict[str, int]:
         """Hand over everything due; returns counts by state and `state:reason`.
@@ -76,32 +97,57 @@ class Outbox:
         Stops early when the relay or the configuration is at fault (counted as `relay_down`): what was claimed goes back,
         no attempt is used up.
         """
-        done = idle = 0
         self._demand_durable_commits()
-        with self.channel.connect(self.url) as send:
-            self._turns_of_ghosts()
-            while limit is None or done < limit:
-                claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
-                idle = 0 if claimed else idle + 1
-                if claimed is None or idle > 5:  # due, yet locked by somebody else for long: the next run has them
-                    break
-                done += len(claimed)
-                mine = [c for c in claimed if c.state == "sending"]
-                letters = self._letters(mine)
-                for at, claim in enumerate(mine):
-                    if self._stops and (stop := self._stop_of(letters[claim.message_id])):
-                        self._release_stopped(claim, str(stop))
-                        continue
-                    outcome = self._hand_over(send, claim, letters[claim.message_id])
-                    if outcome and outcome.scope in ("relay", "configuration"):
-                        for rest in mine[at + 1 :]:
-                            self._settle(rest, Outcome("released", reply="the relay was down"))
-                        self.counts["relay_down"] += 1
-                        log.warning("%s: the relay does not take mail: %s", self.worker, outcome.reply)
-                        return dict(self.counts)
-                if progress:
-                    progress(done)
+        try:
+            with Lanes[Mail](
+                self.lanes, lambda: self.channel.connect(self.url), self._hand_over, self._ledger.flush
+            ) as self._crew:
+                self._turns_of_ghosts()
+                self._deliver(progress, limit)
+            if self._stopper:
+                self._stopper.join(30)
+            self._ledger.flush()
+        finally:
+            self._ledger.close()
         return dict(self.counts)
+
+    def _deliver(self, progress: Progress | None, limit: int | None) -> None:
+        done = idle = 0
+        crew = self._crew
+        while not self.stopped.is_set() and not crew.stopped and (limit is None or done < limit):
+            claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
+            idle = 0 if claimed else idle + 1
+            if claimed is None and crew.busy:  # what is under way may come back at once
+                crew.wait()
+                self._ledger.flush()
+                continue
+            if claimed is None or idle > 5:  # due, yet locked by somebody else for long: the next run has them
+                break
+            done += len(claimed)
+            mine = [c for c in claimed if c.state == "sending"]
+            letters = self._letters(mine)
+            crew.put([(c, letters[c.message_id]) for c in mine])
+            crew.wait(self.batch // 2)  # the next batch is claimed while the rest of this one goes out
+            if progress:
+                progress(done)
+        crew.wait()
+        # claimed while the lanes were stopped
+        self._release(crew.stop(), "the worker stopped")
+
+    def stop(self) -> None:
+        """Finish what is under way, release what was claimed and not begun, and end. Safe to call from a signal handler."""
+        if self._stopper is None:
+            self._stopper = threading.Thread(target=self._stop, name="stop", daemon=True)
+            self._stopper.start()
+
+    def _stop(self) -> None:
+        self.stopped.set()
+        if self._crew:
+            self._release(self._crew.stop(), "the worker was told to stop")
+
+    def _release(self, mails: list[Mail], why: str) -> None:
+        for claim, _ in mails:
+            self._settle(claim, Outcome("released", reply=why))
 
     def _demand_durable_commits(self) -> None:
         """Without them a crash of the database forgets intents, and what was sent would be sent again."""
@@ -134,10 +180,11 @@ class Outbox:
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
             judged = self._judge(conn, live, due, now)
-        for row in judged:
-            if row.state != "sending":
-                self.counts[row.state if row.state != "scheduled" else "put_off"] += 1
-                self.counts[f"{row.state}:{row.reason}"] += 1
+        with self._counting:
+            for row in judged:
+                if row.state != "sending":
+                    self.counts[row.state if row.state != "scheduled" else "put_off"] += 1
+                    self.counts[f"{row.state}:{row.reason}"] += 1
         return judged
 
     def _live(self, now: datetime) -> tuple[list[Campaign], list[switch.Stop]]:
@@ -175,10 +222,15 @@ class Outbox:
             db.run(
                 conn, "42_claim", ids=ids, worker=self.worker, now=now, windows=db.dumps(windows),
                 blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
-                stale_feeds=freshness.stale_feeds(conn, now), rules=db.dumps(pressure.rules),
+                stale_feeds=self._stale_feeds(conn, now), rules=db.dumps(pressure.rules),
                 reach=pressure.reach, when_full=pressure.when_full, spread=self.calendar.spread, ghosts=ghosts,
             )
         )  # fmt: skip
+
+    def _stale_feeds(self, conn: Connection, now: datetime) -> list[str]:
+        if self._stale is None or not self._stale[0] <= now < self._stale[0] + FEEDS_KEPT:
+            self._stale = (now, freshness.stale_feeds(conn, now))
+        return self._stale[1]
 
     def _turns_of_ghosts(self, batch: int = 1000) -> None:
         """When the control group would have had its turn (docs/effect.md); before the real messages, which they compete with.
@@ -206,51 +258,73 @@ class Outbox:
             rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock())
             return {row.message_id: row for row in rows}
 
-    def _hand_over(self, send: Send, claim: Row[Any], letter: Row[Any]) -> Outcome | None:
+    def _hand_over(self, send: Send, mail: Mail) -> None:
+        claim, letter = mail
+        if self._stops and (known := self._stop_of(letter, self._stops)):
+            self._release_stopped(claim, str(known))
+            return
         try:
-            message, coupon = write(letter, self.clock())
-            raw = _signed(message, to_bytes(message))
+            if letter.kept_letter:
+                message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
+            else:
+                message, coupon = write(letter, self.clock())
+                raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
-            return None
+            return
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it
             self.faults.append(str(error))
             again = self.clock() + timedelta(hours=1)
             self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
-            return None
-        digest = hashlib.sha256(raw).hexdigest()
-        stopped: list[str] = []
+            return
+        intent = Intent(claim, letter, hashlib.sha256(raw).hexdigest(), coupon)
+        if letter.kind == "transactional" and not letter.kept_letter:
+            intent.keep = {"letter": db.dumps(frozen(message)), "raw": raw}
 
         def intend() -> None:
-            if stop := self._stop_of(letter, switch.stops_in_file(self.stop_file)):
-                stopped.append(str(stop))
-                raise LostClaim("stopped by file")
-            with db.transaction(self.engine) as conn:
-                kept = db.run(
-                    conn, "44_intend", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt,
-                    now=self.clock(), lease=settings().lease, content_hash=digest, coupon_code=coupon,
-                ).first()  # fmt: skip
-                if kept is None:
-                    # whatever else this batch holds under the same stop is released without being tried
-                    self._stops = switch.in_force(conn, self.stop_file)
-            if kept is None:
-                if stop := self._stop_of(letter):
-                    stopped.append(str(stop))
-                raise LostClaim("the claim was lost, or the message may not go any more")
+            if not self._ledger.intend(intent).kept:
+                raise LostClaim(intent.stop or "the claim was lost, or the message may not go any more")
 
         outcome = send(message, raw, intend)
-        if stopped:
-            self._release_stopped(claim, stopped[0])
-        else:
-            self._settle(claim, outcome)
-        return outcome
+        if intent.stop:
+            self._release_stopped(claim, intent.stop)
+            return
+        self._settle(claim, outcome)
+        if outcome.scope in ("relay", "configuration"):
+            self._trouble(outcome)
+        elif outcome.kind != "released":
+            self._failures = 0
 
-    def _stop_of(self, letter: Row[Any], stops: list[switch.Stop] | None = None) -> switch.Stop | None:
-        """The stop that covers this message, among `stops` or those known of this batch."""
+    def _trouble(self, outcome: Outcome) -> None:
+        """The relay did not take a message and is to blame: a single connection rests, several in a row end the run."""
+        with self._counting:
+            self._failures += 1
+            over = outcome.scope == "configuration" or self._failures >= min(self.lanes, MANY)
+        if not over:
+            self._crew.pause(1.0)
+            return
+        self._release(self._crew.stop(), "the relay was down")
+        with self._counting:
+            first = not self.counts["relay_down"]
+            self.counts["relay_down"] = 1
+        if first:
+            log.warning("%s: the relay does not take mail: %s", self.worker, outcome.reply)
+
+    def _obey(self, intents: list[Intent], conn: Connection | None) -> None:
+        """Mark those that a switch stops: the file's before each group of dots, and all of them where the database refused."""
+        if conn is None:
+            stops = switch.stops_in_file(self.stop_file)
+        else:  # whatever else is claimed under the same stop is released without being tried
+            self._stops = stops = switch.in_force(conn, self.stop_file)
+        for intent in intents if stops else ():
+            intent.stop = str(self._stop_of(intent.letter, stops) or "")
+
+    def _stop_of(self, letter: Row[Any], stops: list[switch.Stop]) -> switch.Stop | None:
+        """The stop among `stops` that covers this message."""
         of = (letter.campaign_id, self.channel_name, letter.source_id, letter.kind)
-        return next((stop for stop in (self._stops if stops is None else stops) if stop.covers(*of)), None)
+        return next((stop for stop in stops if stop.covers(*of)), None)
 
     def _release_stopped(self, claim: Row[Any], stop: str) -> None:
         """Back to scheduled, as if never claimed; once the stop is lifted it is judged anew."""
@@ -284,28 +358,40 @@ class Outbox:
         send_at: datetime | None = None,
         more_attempts: int = 0,
     ) -> None:
-        with db.transaction(self.engine) as conn:
-            settled = db.run(
-                conn, "45_settle", message_id=claim.message_id, worker=self.worker, attempt=claim.attempt, now=self.clock(),
-                state=state, reason=reason, detail=detail, provider_id=outcome.provider_id if outcome else None,
-                outcome=outcome.kind if outcome else "released", scope=outcome.scope if outcome else None,
-                reply=outcome.reply if outcome else None, send_at=send_at, more_attempts=more_attempts,
-            ).first()  # fmt: skip
-            if outcome and outcome.suppress:  # with it or not at all: a settled message is not looked at again
-                db.run(conn, "47_suppress_recipient", message_id=claim.message_id, now=self.clock())
-        if settled is None:
-            self.counts["lost_claim"] += 1
-            log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, claim.message_id)
-            return
-        self.counts[state] += 1
-        if reason:
-            self.counts[f"{state}:{reason}"] += 1
+        fields = {
+            "state": state, "reason": reason, "detail": detail, "provider_id": outcome.provider_id if outcome else None,
+            "outcome": outcome.kind if outcome else "released", "scope": outcome.scope if outcome else None,
+            "reply": outcome.reply if outcome else None, "send_at": send_at, "more_attempts": more_attempts,
+        }  # fmt: skip
+        # alone, nobody commits it with an intent of theirs: then it is now
+        self._ledger.settle(Settlement(claim, fields, bool(outcome and outcome.suppress)), wait=self.lanes == 1)
+
+    def _told(self, settlement: Settlement) -> None:
+        state, reason = settlement.fields["state"], settlement.fields["reason"]
+        with self._counting:
+            if not settlement.settled:
+                self.counts["lost_claim"] += 1
+            else:
+                self.counts[state] += 1
+                if reason:
+                    self.counts[f"{state}:{reason}"] += 1
+        if not settlement.settled:
+            lost = settlement.claim.message_id
+            log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
 
 
 def recover(engine: Engine, now: datetime) -> dict[str, int]:
     """Take back the claims of workers that are gone: released when nothing was handed over, else unknown."""
     with db.transaction(engine) as conn:
         return dict(db.run(conn, "46_recover", now=now, lease=settings().lease).mappings().one())
+
+
+def send_again(engine: Engine, now: datetime) -> dict[str, int]:
+    """Transactional messages that are unknown for ten minutes without evidence are due again, at most twice."""
+    with db.transaction(engine) as conn:
+        counts = dict(db.run(conn, "46_send_again", now=now).mappings().one())
+        db.run(conn, "46_forget_letters")
+    return counts
 
 
 # ---------------------------------------------------------------- from a row to a message

@@ -39,6 +39,7 @@ from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
+from postlude.graceful import told_to_stop
 from postlude.rendering import load_theme
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
@@ -457,9 +458,21 @@ def deliver(
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
     campaigns, plan = _sound_campaigns(), calendar()
+    boxes = {
+        name: outbox.Outbox(
+            engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
+            worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name, lanes=settings().connections,
+        )
+        for name, (module, url) in ways.items()
+    }  # fmt: skip
     faults: list[str] = []
     down: list[str] = []
-    with _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+
+    def stop() -> None:
+        for box in boxes.values():
+            box.stop()
+
+    with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
@@ -471,13 +484,9 @@ def deliver(
             log.error(
                 "messages wait for the channel %s, which is not set; set POSTLUDE_%s_URL", missing, missing.upper()
             )
-        for name, (module, url) in ways.items():
-            if name not in due:
+        for name, box in boxes.items():
+            if name not in due or box.stopped.is_set():
                 continue
-            box = outbox.Outbox(
-                engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
-                worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
-            )  # fmt: skip
             for key, count in box.deliver(progress).items():
                 counts[key] = counts.get(key, 0) + count
             faults += box.faults
@@ -521,8 +530,8 @@ def _sound_campaigns() -> list[Campaign]:
 
 
 def recover(now: datetime, run_id: str) -> Counts:
-    """Take back the claims of workers that are gone."""
-    return outbox.recover(db.default_engine(), now)
+    """Take back the claims of workers that are gone; transactional messages whose answer was lost are due again."""
+    return outbox.recover(db.default_engine(), now) | outbox.send_again(db.default_engine(), now)
 
 
 def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
     batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
+    connections: int = Field(
+        4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
+    )
     lease: timedelta = Field(timedelta(minutes=15), description="how long a claim may stay unsettled before recovery")
     max_lag: timedelta = Field(timedelta(hours=6), description="a scheduled run older than this sends nothing")
     max_past: timedelta = Field(timedelta(hours=36), description="a run as of an earlier instant plans history only")

@@ -1,7 +1,7 @@
 """The kill switch: stop all mail, one campaign, one channel or one shop, without Airflow and without a deployment.
 
 A switch is a row in `kill_switches` (`postlude stop`, or psql) or the file `<home>/STOP`. Both are read before each batch is
-claimed and again before each single final dot, so that after a stop at most one more message per worker goes out: the one
+claimed and again before each single final dot, so that after a stop at most one more message per connection goes out: the one
 whose intent was committed already.
 
 Transactional mail goes on unless its campaign is named, or the stop says `transactional-too`.

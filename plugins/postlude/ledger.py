@@ -1,0 +1,218 @@
+"""Intents and settlements of one worker, committed in groups: one durable commit serves all connections that wait for one.
+
+Whoever comes first commits for everybody who came meanwhile; with one connection that is one commit per message. An intent
+is durable before `intend` returns, and its dot follows directly: of a dead worker at most one message per connection is
+`unknown` without having been sent. A settlement waits for the next group unless its caller waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from postlude import db
+from postlude.errors import Unavailable
+
+
+class Claim(Protocol):
+    """The part of a claimed row that names the claim."""
+
+    message_id: UUID
+    attempt: int
+
+
+@dataclass(eq=False)
+class Intent:
+    """One message about to be handed over. `kept`: durable; else `stop` names the switch that stopped it, if one did.
+
+    keep: fields of 44_keep_letter, committed with the intent: what a second hand-over would send.
+    """
+
+    claim: Claim
+    letter: Any
+    content_hash: str
+    coupon: str | None
+    keep: dict[str, Any] | None = None
+    kept: bool = False
+    stop: str = ""
+    error: Exception | None = None
+    done: bool = False
+
+
+@dataclass(eq=False)
+class Settlement:
+    """What became of one claim: the fields of 45_settle. suppress: the mailbox does not exist, for the relay said so."""
+
+    claim: Claim
+    fields: dict[str, Any]
+    suppress: bool = False
+    settled: bool = False
+    error: Exception | None = None
+    done: bool = False
+
+
+Entry = TypeVar("Entry", Intent, Settlement)
+
+
+class Ledger:
+    """Group commit of one worker. obey(intents, conn) marks those that a switch stops: conn None reads the file only.
+
+    told(settlement) is called after each commit, under the ledger's lock. Safe for many threads.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        worker: str,
+        clock: Callable[[], datetime],
+        lease: timedelta,
+        obey: Callable[[list[Intent], Connection | None], None],
+        told: Callable[[Settlement], None],
+    ) -> None:
+        self._engine, self._worker, self._clock, self._lease = engine, worker, clock, lease
+        self._obey, self._told = obey, told
+        self._conn: Connection | None = None
+        self._committing = threading.RLock()
+        self._queue: list[Intent | Settlement] = []
+        self._guard = threading.Lock()  # of the queue
+
+    def intend(self, intent: Intent) -> Intent:
+        """Returns once it is known whether the intent is kept. Raises what the database raised."""
+        return self._through(intent)
+
+    def settle(self, settlement: Settlement, wait: bool) -> None:
+        """Store an outcome; wait: not later but now. Raises what the database raised, when waiting."""
+        if wait:
+            self._through(settlement)
+            return
+        with self._guard:
+            self._queue.append(settlement)
+
+    def flush(self) -> None:
+        """Commit what waits. Raises Unavailable when the database is gone; what was to be settled is left to recovery."""
+        with self._committing:
+            failed = [entry for entry in self._commit() if entry.error and isinstance(entry, Settlement)]
+        if failed and failed[0].error:
+            raise failed[0].error
+
+    def close(self) -> None:
+        with self._committing:
+            self._disconnect()
+
+    # -- one group
+
+    def _through(self, entry: Entry) -> Entry:
+        with self._guard:
+            self._queue.append(entry)
+        with self._committing:
+            if not entry.done:
+                self._commit()
+        if entry.error:
+            raise entry.error
+        return entry
+
+    def _commit(self) -> list[Intent | Settlement]:
+        with self._guard:
+            group, self._queue = self._queue, []
+        try:
+            self._write(group)
+        except Exception as error:
+            gone = not isinstance(error, DBAPIError) or error.connection_invalidated
+            if gone or len(group) == 1:
+                self._blame(group, error)
+            else:  # one of them is at fault: the others go without it
+                for entry in group:
+                    try:
+                        self._write([entry])
+                    except Exception as own:
+                        self._blame([entry], own)
+        finally:
+            for entry in group:
+                entry.done = True
+        return group
+
+    def _blame(self, group: list[Intent | Settlement], error: Exception) -> None:
+        for entry in group:
+            entry.error = error
+            if isinstance(entry, Intent):
+                entry.kept = False
+
+    def _write(self, group: list[Intent | Settlement]) -> None:
+        intents = [entry for entry in group if isinstance(entry, Intent)]
+        settlements = [entry for entry in group if isinstance(entry, Settlement)]
+        if intents:
+            self._obey(intents, None)
+            intents = [intent for intent in intents if not intent.stop]
+        if not intents and not settlements:
+            return
+        kept, settled = self._transaction(intents, settlements)
+        for intent in intents:
+            intent.kept = intent.claim.message_id in kept
+        for settlement in settlements:
+            settlement.settled = settlement.claim.message_id in settled
+            self._told(settlement)
+
+    def _transaction(self, intents: list[Intent], settlements: list[Settlement]) -> tuple[set[UUID], set[UUID]]:
+        kept_open = self._conn is not None
+        try:
+            with db.transaction_on(self._connection()) as conn:
+                now = self._clock()
+                settled = self._settle(conn, settlements, now) if settlements else set()
+                kept = self._intend(conn, intents, now) if intents else set()
+                if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
+                    self._obey(refused, conn)
+            return kept, settled
+        except Unavailable:
+            self._disconnect()
+            if not kept_open:
+                raise
+            # the server may be back: then a fresh connection decides, and an intent that was kept after all is kept no second time
+            return self._transaction(intents, settlements)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _intend(self, conn: Connection, intents: list[Intent], now: datetime) -> set[UUID]:
+        kept = set(
+            db.run(
+                conn, "44_intend", ids=[i.claim.message_id for i in intents], attempts=[i.claim.attempt for i in intents],
+                hashes=[i.content_hash for i in intents], codes=[i.coupon for i in intents], worker=self._worker, now=now,
+                lease=self._lease,
+            ).scalars()
+        )  # fmt: skip
+        # only for those: a worker that has lost its claim must not replace what its successor handed over
+        letters = [
+            {"message_id": i.claim.message_id, "now": now} | i.keep
+            for i in intents
+            if i.keep and i.claim.message_id in kept
+        ]
+        if letters:
+            conn.execute(db.sql("44_keep_letter"), letters)
+        return kept
+
+    def _settle(self, conn: Connection, settlements: list[Settlement], now: datetime) -> set[UUID]:
+        rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
+        settled = set(db.run(conn, "45_settle", rows=db.dumps(rows), worker=self._worker, now=now).scalars())
+        if dead := [s.claim.message_id for s in settlements if s.suppress]:
+            # with it or not at all: a settled message is not looked at again
+            db.run(conn, "47_suppress_recipients", ids=dead, now=now)
+        return settled
+
+    def _connection(self) -> Connection:
+        if self._conn is None:
+            self._conn = db.connect(self._engine)
+        return self._conn
+
+    def _disconnect(self) -> None:
+        if self._conn is not None:
+            with contextlib.suppress(Exception):
+                self._conn.close()
+        self._conn = None
