@@ -61,8 +61,8 @@ MUTANTS = {
     ),
     "retry_ambiguous": Mutant(
         "a lost answer is tried again",
-        (("45_settle", "state = :state,", "state = case when cast(:state as text) = 'unknown' then 'scheduled' else cast(:state as text) end,"),
-         ("45_settle", "handed_over_at = case when cast(:state as text) in ('sent', 'unknown') then", "handed_over_at = case when cast(:state as text) = 'sent' then")),
+        (("45_settle", "state = t.state,", "state = case when t.state = 'unknown' then 'scheduled' else t.state end,"),
+         ("45_settle", "handed_over_at = case when t.state in ('sent', 'unknown') then", "handed_over_at = case when t.state = 'sent' then")),
         ("I1", "I8"),
     ),
     "no_freshness": Mutant(
@@ -107,7 +107,7 @@ MUTANTS = {
     ),
     "no_intent": Mutant(
         "nothing is written down before the final dot",
-        (("44_intend", "set handed_over_at = :now, content_hash = :content_hash", "set content_hash = :content_hash"),),
+        (("44_intend", "set handed_over_at = :now, content_hash = w.content_hash", "set content_hash = w.content_hash"),),
         ("I1", "I8", "I4"),
     ),
 }  # fmt: skip

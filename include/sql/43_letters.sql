@@ -19,7 +19,8 @@ select
     coalesce(m.coupon_code, k.code) as coupon_code,
     k.valid_until as coupon_valid_until,
     (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,
-    v.definition,
+    -- as text: the same for thousands of messages, so it is read once and not for each
+    cast(v.definition as text) as definition,
     s.source_id,
     s.shop,
     s.currency,

@@ -29,7 +29,7 @@ def stop(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Stop mail at once: at most one more message per worker goes out. What is not sent waits, and expires in its time."""
+    """Stop mail at once: at most one more message per connection goes out. What is not sent waits, and expires in its time."""
     from postlude import cli
 
     cli._ready()

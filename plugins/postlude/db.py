@@ -5,6 +5,7 @@ No other module opens a connection. Every stage gets `conn` (a SQLAlchemy connec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
@@ -169,17 +171,43 @@ def transaction(on: Engine | None = None) -> Iterator[Connection]:
         yield conn
 
 
-@contextmanager
-def transaction_on(conn: Connection) -> Iterator[Connection]:
-    """The same on a connection that is kept; when it is gone (Unavailable), so is its use."""
-    with _unavailable(), conn.begin():
-        yield conn
+class Pipe:
+    """A kept connection that runs statements of SQL files as one transaction in one round trip. For one thread at a time."""
+
+    def __init__(self, on: Engine) -> None:
+        """Raises Unavailable if there is no server."""
+        with _unavailable():
+            kept = on.connect()
+        self._raw: psycopg.Connection[Any] = kept.connection.driver_connection  # type: ignore[assignment]
+        kept.detach()  # it is ours: what is set on it does not come back to the pool
+        self._kept = kept
+        self._raw.rollback()
+        self._raw.autocommit = True  # all up to the end of the pipeline is one transaction
+
+    def run(self, *statements: tuple[str, dict[str, Any]]) -> list[list[Any]]:
+        """The first column of each statement's rows. All are committed, or none.
+
+        Raises Unavailable when the connection is gone (whether it was committed is not known then), else psycopg.Error; after
+        either only `close` is left to do.
+        """
+        try:
+            with self._raw.pipeline():
+                cursors = [self._raw.execute(_driver_sql(name), params, prepare=True) for name, params in statements]
+            return [[row[0] for row in cursor] if cursor.description else [] for cursor in cursors]
+        except psycopg.OperationalError as error:
+            if self._raw.closed or self._raw.broken:
+                raise Unavailable(f"the database does not answer: {str(error).splitlines()[0]}") from error
+            raise
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._kept.close()
 
 
-def connect(on: Engine) -> Connection:
-    """A connection to keep for transaction_on. Raises Unavailable if there is no server."""
-    with _unavailable():
-        return on.connect()
+@lru_cache(maxsize=256)
+def _driver_sql(name: str) -> bytes:
+    """The statement as the driver binds it: %(name)s."""
+    return re.sub(_PARAM, r"%(\1)s", sql(name).text.replace("%", "%%")).encode()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from postlude import db
 from postlude.errors import Unavailable
@@ -33,7 +32,7 @@ class Claim(Protocol):
 class Intent:
     """One message about to be handed over. `kept`: durable; else `stop` names the switch that stopped it, if one did.
 
-    keep: fields of 44_keep_letter, committed with the intent: what a second hand-over would send.
+    keep: letter and raw of 44_keep_letters, committed with the intent: what a second hand-over would send.
     """
 
     claim: Claim
@@ -79,8 +78,9 @@ class Ledger:
     ) -> None:
         self._engine, self._worker, self._clock, self._lease = engine, worker, clock, lease
         self._obey, self._told = obey, told
-        self._conn: Connection | None = None
+        self._pipe: db.Pipe | None = None
         self._committing = threading.RLock()
+        self._error: Exception | None = None  # of a settlement that nobody waited for
         self._queue: list[Intent | Settlement] = []
         self._guard = threading.Lock()  # of the queue
 
@@ -97,11 +97,12 @@ class Ledger:
             self._queue.append(settlement)
 
     def flush(self) -> None:
-        """Commit what waits. Raises Unavailable when the database is gone; what was to be settled is left to recovery."""
+        """Commit what waits. Raises what befell a settlement since the last time; what was to be settled is left to recovery."""
         with self._committing:
-            failed = [entry for entry in self._commit() if entry.error and isinstance(entry, Settlement)]
-        if failed and failed[0].error:
-            raise failed[0].error
+            self._commit()
+            error, self._error = self._error, None
+        if error:
+            raise error
 
     def close(self) -> None:
         with self._committing:
@@ -119,14 +120,13 @@ class Ledger:
             raise entry.error
         return entry
 
-    def _commit(self) -> list[Intent | Settlement]:
+    def _commit(self) -> None:
         with self._guard:
             group, self._queue = self._queue, []
         try:
             self._write(group)
         except Exception as error:
-            gone = not isinstance(error, DBAPIError) or error.connection_invalidated
-            if gone or len(group) == 1:
+            if not isinstance(error, psycopg.Error) or len(group) == 1:
                 self._blame(group, error)
             else:  # one of them is at fault: the others go without it
                 for entry in group:
@@ -137,13 +137,14 @@ class Ledger:
         finally:
             for entry in group:
                 entry.done = True
-        return group
 
     def _blame(self, group: list[Intent | Settlement], error: Exception) -> None:
         for entry in group:
             entry.error = error
             if isinstance(entry, Intent):
                 entry.kept = False
+            else:
+                self._error = self._error or error
 
     def _write(self, group: list[Intent | Settlement]) -> None:
         intents = [entry for entry in group if isinstance(entry, Intent)]
@@ -161,58 +162,57 @@ class Ledger:
             self._told(settlement)
 
     def _transaction(self, intents: list[Intent], settlements: list[Settlement]) -> tuple[set[UUID], set[UUID]]:
-        kept_open = self._conn is not None
+        now = self._clock()
+        statements = []
+        if intents:
+            statements.append(("44_intend", self._intents(intents, now)))
+        if settlements:
+            statements.append(("45_settle", self._settlements(settlements, now)))
+        if any(intent.keep for intent in intents):
+            statements.append(("44_keep_letters", self._letters(intents, now)))
+        if dead := [s.claim.message_id for s in settlements if s.suppress]:
+            # with it or not at all: a settled message is not looked at again
+            statements.append(("47_suppress_recipients", {"ids": dead, "now": now}))
+        was_open = self._pipe is not None
         try:
-            with db.transaction_on(self._connection()) as conn:
-                now = self._clock()
-                settled = self._settle(conn, settlements, now) if settlements else set()
-                kept = self._intend(conn, intents, now) if intents else set()
-                if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
-                    self._obey(refused, conn)
-            return kept, settled
+            self._pipe = self._pipe or db.Pipe(self._engine)
+            found = self._pipe.run(*statements)
         except Unavailable:
             self._disconnect()
-            if not kept_open:
+            if not was_open:
                 raise
-            # the server may be back: then a fresh connection decides, and an intent that was kept after all is kept no second time
+            # the server may be back: a fresh connection decides, and what was kept after all is kept no second time
             return self._transaction(intents, settlements)
         except BaseException:
             self._disconnect()
             raise
+        kept = set(found[0]) if intents else set()
+        settled = set(found[bool(intents)]) if settlements else set()
+        if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
+            with db.transaction(self._engine) as conn:
+                self._obey(refused, conn)
+        return kept, settled
 
-    def _intend(self, conn: Connection, intents: list[Intent], now: datetime) -> set[UUID]:
-        kept = set(
-            db.run(
-                conn, "44_intend", ids=[i.claim.message_id for i in intents], attempts=[i.claim.attempt for i in intents],
-                hashes=[i.content_hash for i in intents], codes=[i.coupon for i in intents], worker=self._worker, now=now,
-                lease=self._lease,
-            ).scalars()
-        )  # fmt: skip
-        # only for those: a worker that has lost its claim must not replace what its successor handed over
-        letters = [
-            {"message_id": i.claim.message_id, "now": now} | i.keep
-            for i in intents
-            if i.keep and i.claim.message_id in kept
-        ]
-        if letters:
-            conn.execute(db.sql("44_keep_letter"), letters)
-        return kept
+    def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
+        return {
+            "ids": [i.claim.message_id for i in intents], "attempts": [i.claim.attempt for i in intents],
+            "hashes": [i.content_hash for i in intents], "codes": [i.coupon for i in intents], "worker": self._worker, "now": now,
+            "lease": self._lease,
+        }  # fmt: skip
 
-    def _settle(self, conn: Connection, settlements: list[Settlement], now: datetime) -> set[UUID]:
+    def _letters(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
+        kept = [(i.claim, i.keep) for i in intents if i.keep]
+        return {
+            "ids": [claim.message_id for claim, _ in kept], "attempts": [claim.attempt for claim, _ in kept],
+            "letters": [keep["letter"] for _, keep in kept], "raws": [keep["raw"] for _, keep in kept], "worker": self._worker,
+            "now": now,
+        }  # fmt: skip
+
+    def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
         rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
-        settled = set(db.run(conn, "45_settle", rows=db.dumps(rows), worker=self._worker, now=now).scalars())
-        if dead := [s.claim.message_id for s in settlements if s.suppress]:
-            # with it or not at all: a settled message is not looked at again
-            db.run(conn, "47_suppress_recipients", ids=dead, now=now)
-        return settled
-
-    def _connection(self) -> Connection:
-        if self._conn is None:
-            self._conn = db.connect(self._engine)
-        return self._conn
+        return {"rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
-        if self._conn is not None:
-            with contextlib.suppress(Exception):
-                self._conn.close()
-        self._conn = None
+        if self._pipe is not None:
+            self._pipe.close()
+        self._pipe = None

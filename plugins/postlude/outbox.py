@@ -8,12 +8,14 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,7 +23,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, dkim, freshness, legal, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, pace, rendering, switch, tokens
+from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
@@ -89,18 +92,27 @@ class Outbox:
     _crew: Any = None  # the Lanes of the delivery under way
 
     def __post_init__(self) -> None:
+        self._breaker = Breaker(self.engine, self.channel_name, self.clock)
+        self._pace = pace.Pace(self.engine, self.channel_name, self.clock, self.lanes)
         self._ledger = Ledger(self.engine, self.worker, self.clock, settings().lease, self._obey, self._told)
 
     def deliver(self, progress: Progress | None = None, limit: int | None = None) -> dict[str, int]:
         """Hand over everything due; returns counts by state and `state:reason`.
 
         Stops early when the relay or the configuration is at fault (counted as `relay_down`): what was claimed goes back,
-        no attempt is used up.
+        no attempt is used up. A relay that fails again and again is left alone for a while (breaker.py): nothing is claimed.
         """
         self._demand_durable_commits()
+        if not self._breaker.may_try():
+            self.counts["relay_down"] = 1
+            return dict(self.counts)
         try:
             with Lanes[Mail](
-                self.lanes, lambda: self.channel.connect(self.url), self._hand_over, self._ledger.flush
+                self.lanes,
+                lambda: self.channel.connect(self.url),
+                self._hand_over,
+                self._ledger.flush,
+                lambda mail: self._pace.begin(pace.family(mail[1].email)),
             ) as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
@@ -115,7 +127,8 @@ class Outbox:
         done = idle = 0
         crew = self._crew
         while not self.stopped.is_set() and not crew.stopped and (limit is None or done < limit):
-            claimed = self.claim(self.batch if limit is None else min(self.batch, limit - done))
+            size = 1 if self._breaker.probing else self.batch
+            claimed = self.claim(size if limit is None else min(size, limit - done))
             idle = 0 if claimed else idle + 1
             if claimed is None and crew.busy:  # what is under way may come back at once
                 crew.wait()
@@ -127,7 +140,9 @@ class Outbox:
             mine = [c for c in claimed if c.state == "sending"]
             letters = self._letters(mine)
             crew.put([(c, letters[c.message_id]) for c in mine])
-            crew.wait(self.batch // 2)  # the next batch is claimed while the rest of this one goes out
+            crew.wait(
+                0 if self._breaker.probing else self.batch // 2
+            )  # the next batch is claimed while the rest of this one goes out
             if progress:
                 progress(done)
         crew.wait()
@@ -259,9 +274,18 @@ class Outbox:
             return {row.message_id: row for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        claim, letter = mail
+        provider = pace.family(mail[1].email)
+        try:
+            self._hand_over_to(provider, send, *mail)
+        finally:
+            self._pace.end(provider)
+
+    def _hand_over_to(self, provider: str, send: Send, claim: Row[Any], letter: Row[Any]) -> None:
         if self._stops and (known := self._stop_of(letter, self._stops)):
             self._release_stopped(claim, str(known))
+            return
+        if later := self._pace.take(provider):
+            self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
             return
         try:
             if letter.kept_letter:
@@ -296,13 +320,18 @@ class Outbox:
             self._trouble(outcome)
         elif outcome.kind != "released":
             self._failures = 0
+            self._breaker.works()
+        if outcome.kind == "accepted":
+            self._pace.faster(provider)
+        elif (outcome.kind, outcome.scope) == ("deferred", "policy"):  # 421 4.7.x and its kin
+            self._pace.slower(provider)
 
     def _trouble(self, outcome: Outcome) -> None:
         """The relay did not take a message and is to blame: a single connection rests, several in a row end the run."""
         with self._counting:
             self._failures += 1
             over = outcome.scope == "configuration" or self._failures >= min(self.lanes, MANY)
-        if not over:
+        if not self._breaker.failed(outcome.reply, at_once=outcome.scope == "configuration") and not over:
             self._crew.pause(1.0)
             return
         self._release(self._crew.stop(), "the relay was down")
@@ -341,7 +370,9 @@ class Outbox:
             state, reason = "failed", f"refused_{outcome.scope}"
         else:
             blameless = outcome.kind == "released" or outcome.scope in ("relay", "configuration")
-            wait = outcome.retry_after or timedelta(minutes=BACKOFF[min(claim.attempt, len(BACKOFF)) - 1])
+            # whose fault it is not waits no longer than the breaker does
+            usual = 1 if blameless else BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]
+            wait = outcome.retry_after or timedelta(minutes=usual)
             state, reason, more = "scheduled", "not_now", int(blameless)
             send_at = now if outcome.kind == "released" else now + wait
             if not blameless and claim.attempt >= claim.max_attempts:
@@ -403,17 +434,18 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
     Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
     """
     theme = rendering.load_theme()
-    step = next((s for s in letter.definition["steps"] if s["id"] == letter.step_id), None)
+    definition = _definition(letter.definition)
+    step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
     if step is None:
         raise rendering.RenderError("the campaign no longer has this step")
     coupon = _coupon(step, letter, now)
-    context = _context(letter, theme, coupon, now)
+    context = _context(letter, definition, theme, coupon, now)
     marketing = letter.kind == "marketing"
     if letter.channel == "email":
         content = rendering.render(letter.template, context, letter.locale, theme)
     else:
         words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
-        content = rendering.Content(words.title or letter.definition["name"], "", "", words.text)
+        content = rendering.Content(words.title or definition["name"], "", "", words.text)
     if marketing:
         content = _lawful(content, letter, theme)
     unsubscribe = tokens.unsubscribe_link(letter.message_id)
@@ -486,7 +518,15 @@ def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, 
     return {"code": code, "percent": coupon.percent, "expires_on": _local(until, letter.zone)}
 
 
-def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+@lru_cache(maxsize=64)
+def _definition(text: str) -> dict[str, Any]:
+    """A campaign as it was when the passage began; shared, so nobody writes into it."""
+    return dict(json.loads(text))
+
+
+def _context(
+    letter: Row[Any], definition: dict[str, Any], theme: Any, coupon: dict[str, Any] | None, now: datetime
+) -> dict[str, Any]:
     items = letter.items
     order = None
     if letter.order_number:
@@ -509,9 +549,9 @@ def _context(letter: Row[Any], theme: Any, coupon: dict[str, Any] | None, now: d
         "coupon": coupon,
         "referral": {"code": letter.referral_code} if letter.referral_code else None,
         "links": links,
-        "campaign": {"id": letter.campaign_id, "name": letter.definition["name"]},
+        "campaign": {"id": letter.campaign_id, "name": definition["name"]},
         "step": {"id": letter.step_id},
-        "why": letter.definition["why"],
+        "why": definition["why"],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -458,20 +459,16 @@ def deliver(
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
     campaigns, plan = _sound_campaigns(), calendar()
-    boxes = {
-        name: outbox.Outbox(
-            engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
-            worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name, lanes=settings().connections,
-        )
-        for name, (module, url) in ways.items()
-    }  # fmt: skip
     faults: list[str] = []
     down: list[str] = []
+    boxes: list[outbox.Outbox] = []
 
     def stop() -> None:
-        for box in boxes.values():
+        stopping.set()
+        for box in boxes:
             box.stop()
 
+    stopping = threading.Event()
     with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
@@ -484,9 +481,15 @@ def deliver(
             log.error(
                 "messages wait for the channel %s, which is not set; set POSTLUDE_%s_URL", missing, missing.upper()
             )
-        for name, box in boxes.items():
-            if name not in due or box.stopped.is_set():
+        for name, (module, url) in ways.items():
+            if name not in due or stopping.is_set():
                 continue
+            box = outbox.Outbox(
+                engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
+                worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
+                lanes=settings().connections,
+            )  # fmt: skip
+            boxes.append(box)
             for key, count in box.deliver(progress).items():
                 counts[key] = counts.get(key, 0) + count
             faults += box.faults

@@ -85,6 +85,19 @@ class Settings(BaseSettings):
     connections: int = Field(
         4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
     )
+    provider_connections: dict[str, int] = Field(
+        {},
+        description='connections of a deliver task that write to one mailbox provider at once, e.g. {"gmail": 2, "*": 4}',
+    )
+    provider_rates: dict[str, int] = Field(
+        {},
+        description='messages a minute to one mailbox provider, of all tasks together, e.g. {"naver": 60, "daum": 60}',
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="failures of the relay in a row after which it is left alone ..."
+    )
+    breaker_wait: timedelta = Field(timedelta(minutes=1), description="... for so long, then one message tries")
+    breaker_longest_wait: timedelta = Field(timedelta(minutes=30), description="the wait doubles up to this")
     lease: timedelta = Field(timedelta(minutes=15), description="how long a claim may stay unsettled before recovery")
     max_lag: timedelta = Field(timedelta(hours=6), description="a scheduled run older than this sends nothing")
     max_past: timedelta = Field(timedelta(hours=36), description="a run as of an earlier instant plans history only")

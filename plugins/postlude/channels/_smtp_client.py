@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Connection:
         try:
             # without this the dot, a small write after a large one, waits for the body's acknowledgement
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._ready()
             if tls:
                 self.start_tls(tls, timeout)
         except (OSError, Lost) as error:
@@ -67,6 +69,7 @@ class Connection:
         try:
             self._socket.settimeout(timeout)
             self._socket = context.wrap_socket(self._socket, server_hostname=self._host)
+            self._ready()
         except (OSError, ValueError) as error:
             raise Lost(f"no trusted TLS: {_why(error)}") from None
 
@@ -79,14 +82,35 @@ class Connection:
             return "[127.0.0.1]"
         return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
+    def _ready(self) -> None:
+        """Never block in the socket itself: we wait for it, with our own limits, and ask it nothing between."""
+        self._socket.settimeout(0)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._socket, select.POLLIN)
+        self._writable.register(self._socket, select.POLLOUT)
+
     def write(self, data: bytes, timeout: float) -> None:
         """Hand all of `data` to the kernel, each block of 64 KiB within `timeout` seconds."""
         try:
-            self._socket.settimeout(timeout)
             for start in range(0, len(data), _BLOCK):
-                self._socket.sendall(data[start : start + _BLOCK])
+                self._write_block(data[start : start + _BLOCK], monotonic() + timeout)
         except (OSError, ValueError) as error:
             raise Lost(_why(error)) from None
+
+    def _write_block(self, block: bytes, deadline: float) -> None:
+        while block:
+            try:
+                block = block[self._socket.send(block) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(self._writable, deadline)
+            except ssl.SSLWantReadError:
+                self._wait(self._readable, deadline)
+
+    def _wait(self, event: select.poll, deadline: float) -> None:
+        """Raises TimeoutError when it does not come in time."""
+        left = deadline - monotonic()
+        if left <= 0 or not event.poll(left * 1000 + 1):
+            raise TimeoutError
 
     def reply(self, timeout: float) -> Reply:
         """The next reply, complete within `timeout` seconds however slowly it drips."""
@@ -113,12 +137,14 @@ class Connection:
             if end >= 0:
                 line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
                 return line.removesuffix(b"\r")
-            left = deadline - monotonic()
-            if left <= 0:
+            if deadline <= monotonic():
                 raise Lost("no reply in time")
             try:
-                self._socket.settimeout(left)
+                if not self._pending():
+                    self._wait(self._readable, deadline)
                 data = self._socket.recv(4096)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue
             except (OSError, ValueError) as error:
                 raise Lost(_why(error)) from None
             if not data:
@@ -131,13 +157,18 @@ class Connection:
 
     def _spoke(self) -> bool:
         try:
-            self._socket.settimeout(0)
+            if not self._pending() and not self._readable.poll(0):
+                return False
             self._buffer += self._socket.recv(4096)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False
         except (OSError, ValueError):
             return True
         return True  # data, or the end of it
+
+    def _pending(self) -> bool:
+        """Has TLS read what nobody has asked for yet? The kernel does not know of it."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

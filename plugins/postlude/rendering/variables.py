@@ -95,9 +95,12 @@ def plain(value: Any, where: str = "context", depth: int = 0) -> Any:
     if depth >= MAX_DEPTH:
         raise RenderError(f"{where} is nested deeper than {MAX_DEPTH} levels")
     if kind is dict:
-        if len(value) > MAX_VALUES or not all(type(key) is str for key in value):
+        if len(value) > MAX_VALUES or any([type(key) is not str for key in value]):
             raise RenderError(f"{where} is no plain mapping of texts to values")
-        return {key: plain(inner, f"{where}.{key}", depth + 1) for key, inner in value.items()}
+        return {
+            key: inner if type(inner) in _TEXT_PLAIN else plain(inner, f"{where}.{key}", depth + 1)
+            for key, inner in value.items()
+        }
     if kind is list:
         if len(value) > MAX_VALUES:
             raise RenderError(f"{where} has more than {MAX_VALUES} entries")
@@ -107,6 +110,8 @@ def plain(value: Any, where: str = "context", depth: int = 0) -> Any:
 
 def line(text: str) -> str:
     """`text` on one line, without control characters and at most 2,000 characters long."""
+    if text.isprintable() and len(text) <= MAX_TEXT:  # nearly always
+        return text
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"
     if _LAYOUT.search(text):

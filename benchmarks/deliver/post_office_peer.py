@@ -1,0 +1,65 @@
+"""The peer of run.py: django-post_office queues the same amount of mail in PostgreSQL and sends it to the same kind of sink.
+
+Runs in an environment of its own (Django, psycopg, django-post_office); prints one line of JSON.
+"""
+
+import json
+import resource
+import sys
+import time
+from importlib.metadata import version
+
+import django
+from django.conf import settings
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    settings.configure(
+        INSTALLED_APPS=["django.contrib.contenttypes", "post_office"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "peer", "USER": job["user"], "HOST": job["host"]}},
+        EMAIL_BACKEND="post_office.EmailBackend", EMAIL_HOST="127.0.0.1", EMAIL_PORT=job["port"], SECRET_KEY="bench", USE_TZ=True,
+        POST_OFFICE={"BACKENDS": {"default": "django.core.mail.backends.smtp.EmailBackend"}, "THREADS_PER_PROCESS": 8,
+                     "BATCH_SIZE": 200, "TEMPLATE_ENGINE": "post_office"},
+        TEMPLATES=[{"BACKEND": "post_office.template.backends.post_office.PostOfficeTemplates", "APP_DIRS": True, "NAME": "post_office",
+                    "OPTIONS": {"context_processors": []}}],
+    )  # fmt: skip
+    django.setup()
+    from django.core.management import call_command
+    from post_office import mail
+    from post_office.models import EmailTemplate
+
+    call_command("migrate", verbosity=0)
+    body = (
+        "<p>Hello {{ name }}, {% for item in items %}{{ item }} {% endfor %}</p>"
+        + "<p>a fine day to all of you</p>" * (job["html"] // 31)
+    )
+    EmailTemplate.objects.create(
+        name="bench", subject="We miss you, {{ name }}", content="Hello {{ name }}", html_content=body
+    )
+    template = EmailTemplate.objects.get(name="bench")
+    context = {"name": "Bo", "items": ["a", "b", "c", "d", "e"]}
+    mail.send_many(
+        [
+            {
+                "sender": "news@shop.example",
+                "recipients": [f"c{n}@customers.example"],
+                "template": template,
+                "context": context,
+                "render_on_delivery": True,
+            }
+            for n in range(job["messages"])
+        ]
+    )
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.time()
+    from post_office.mail import send_queued
+
+    sent, failed, _ = send_queued(processes=1, log_level=0)
+    wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_SELF)
+    assert failed == 0 and sent == job["messages"], (sent, failed)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"rate": sent / wall, "sender": cpu / sent, "version": version("django-post-office")}))
+
+
+if __name__ == "__main__":
+    main()

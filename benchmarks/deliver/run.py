@@ -1,0 +1,304 @@
+"""The whole delivery path against the C ceiling: claim, render, MIME, SMTP to a loopback sink, settle.
+
+    python benchmarks/deliver/run.py [--messages 10000] [--large 100000] [--connections 8] [--rounds 2] [--post-office PYTHON]
+
+Needs Debian's `postfix` package for smtp-source and smtp-sink (its daemon is not used). Makes a PostgreSQL of its own with durable
+commits, fills it with as many customers, orders of five lines and due messages as wanted, and lets worker processes hand them over
+to smtp-sink. In the same run smtp-source sends the same bytes over as many connections: that is the ceiling. CPU is that of all
+threads of the processes named. --post-office: a Python that has Django and django-post_office; it sends the same mail as a peer.
+Nothing is asserted. Under other load only the CPU figures and the ratios of one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+from postlude import db, message, outbox
+from postlude.calendar import load_calendar
+from postlude.campaign import load_campaign
+from postlude.channels import smtp
+from postlude.settings import settings
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+TICKS = os.sysconf("SC_CLK_TCK")
+ROWS = (
+    "insert into sources (source_id, shop, kind, currency, time_zone, complete_until) "
+    "values ('shop', 'Shop', 'files', 'EUR', 'UTC', :now)",
+    "insert into products (source_id, sku, name, category) select 'shop', 'sku' || n, 'A fine item number ' || n, 'home' "
+    "from generate_series(0, 499) n",
+    "insert into customers (source_id, source_customer_id, email, first_name, last_name, country, known_at) "
+    "select 'shop', n, 'c' || n || '@customers.example', 'Bo', 'Lee', 'DE', :now - interval '2 years' from generate_series(1, :people) n",
+    "insert into consents select customer_id, 'email', 'marketing', true, known_at, 'opt_in', known_at from customers",
+    "insert into orders (source_id, source_order_id, customer_id, currency, placed_at, known_at, counted_at, counted_amount) "
+    "select 'shop', 'o' || customer_id, customer_id, 'EUR', at, at, at, 100 "
+    "from customers, lateral (select cast(:now as timestamptz) - interval '200 days' as at) t",
+    "insert into order_lines select order_id, l::text, 'sku' || (order_id * 7 + l * 13) % 500, 'x', 1, 20 + l, placed_at "
+    "from orders, generate_series(1, 5) l",
+    "insert into campaign_versions values (:campaign, :version, cast(:definition as jsonb), :now)",
+    "insert into enrolments (enrolment_id, campaign_id, version, customer_id, order_id, anchor_key, anchor_at, watch_from, enrolled_at, "
+    "run_id) select uuid_of('e', o.customer_id::text), :campaign, :version, o.customer_id, o.order_id, '1', :now - interval '1 day', "
+    ":now - interval '1 day', :now, 'b' from orders o",
+    "insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, due_at, send_at, expires_at, "
+    "planned_at, run_id) select uuid_of('m', e.enrolment_id::text), e.enrolment_id, :campaign, 'miss_you', e.customer_id, 'marketing', "
+    "'win_back/miss_you', t.at, t.at, :now + interval '3 days', :now, 'b' "
+    "from enrolments e, lateral (select cast(:now as timestamptz) - random() * interval '2 hours' as at) t",
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- one worker, a process of its own
+
+
+def work(job: dict[str, Any]) -> None:
+    engine = db.engine(make_url(job["url"]))
+    back = load_campaign(settings().include / "campaigns" / "win_back.yml")
+    box = outbox.Outbox(
+        engine=engine, channel=smtp, url=f"smtp://127.0.0.1:{job['port']}?session=100", campaigns=[back],  # type: ignore[arg-type]
+        calendar=load_calendar(settings().include / "calendar.yml"), clock=lambda: NOW, worker=f"w{job['shard']}",
+        shard=job["shard"], shards=job["shards"], batch=job["batch"], lanes=job["connections"],
+    )  # fmt: skip
+    print("ready", flush=True)
+    sys.stdin.readline()
+    cpu, began, memory = _own_cpu(), time.time(), []
+    counts = box.deliver(lambda done: memory.append((done, _rss())))
+    ended, used = time.time(), _own_cpu() - cpu
+    third = [kb for done, kb in memory if done >= memory[-1][0] // 3]
+    print(json.dumps({
+        "began": began, "ended": ended, "cpu": used, "counts": counts, "rss_third": third[0], "rss_end": third[-1],
+        "voluntary": resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw,
+    }))  # fmt: skip
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+# ---------------------------------------------------------------- what is measured around it
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process and of everything it started."""
+    total = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            rest = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        own = int(stat.parent.name) == pid
+        if own or int(rest[1]) == pid:
+            total += sum(map(int, rest[11 : 15 if own else 13])) / TICKS
+    return total
+
+
+@contextmanager
+def sink(name: str = "smtp-sink") -> Any:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([f"/usr/sbin/{name}", *user, f"127.0.0.1:{port}", "200"], stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ceiling(mail: Path, messages: int, connections: int) -> dict[str, float]:
+    with sink() as (port, pid):
+        before, used, began = resource.getrusage(resource.RUSAGE_CHILDREN), cpu_of(pid), time.time()
+        command = [
+            "/usr/sbin/smtp-source", "-d", "-s", str(connections), "-m", str(messages), "-F", str(mail), "-f", "news@shop.example",
+            "-t", "c@customers.example", f"127.0.0.1:{port}",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"rate": messages / wall, "sender": cpu / messages, "sink": (cpu_of(pid) - used) / messages}
+
+
+def delivery(
+    admin: Any, url: URL, source: str, messages: int, workers: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Hand over everything in a fresh copy of the database `source`."""
+    admin.execute(text('drop database if exists "run" with (force)'))
+    admin.execute(text(f'create database "run" template "{source}"'))
+    admin.execute(text("checkpoint"))
+    postmaster = int((args.data / "postmaster.pid").read_text().split()[0])
+    with sink() as (port, pid):
+        jobs = [
+            {"url": url.set(database="run").render_as_string(hide_password=False), "port": port, "shard": n, "shards": workers,
+             "batch": args.batch, "connections": args.connections}
+            for n in range(workers)
+        ]  # fmt: skip
+        crew = [
+            subprocess.Popen(
+                [sys.executable, __file__, "--job", json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for job in jobs
+        ]  # fmt: skip
+        for process in crew:
+            process.stdout.readline()  # type: ignore[union-attr]
+        database, used = cpu_of(postmaster), cpu_of(pid)
+        for process in crew:
+            process.stdin.write("go\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+        told = [json.loads(process.communicate()[0].splitlines()[-1]) for process in crew]
+        time.sleep(0.2)  # backends that end add their time to the postmaster's children
+        database, used = cpu_of(postmaster) - database, cpu_of(pid) - used
+    sent = sum(one["counts"].get("sent", 0) for one in told)
+    assert sent == messages, f"only {sent} of {messages} were sent: {[one['counts'] for one in told]}"
+    return {
+        "rate": sent / (max(one["ended"] for one in told) - min(one["began"] for one in told)),
+        "sender": sum(one["cpu"] for one in told) / sent,
+        "postgres": database / sent,
+        "sink": used / sent,
+        "memory": [(one["rss_third"] // 1024, one["rss_end"] // 1024) for one in told],
+    }
+
+
+def fill(url: URL, name: str, messages: int) -> None:
+    target = url.set(database=name)
+    db.create_database(target)
+    db.migrate(target)
+    engine = db.engine(target)
+    back = load_campaign(settings().include / "campaigns" / "win_back.yml")
+    values = {
+        "now": NOW, "people": messages, "campaign": back.id, "version": back.version, "definition": db.dumps(back.definition()),
+    }  # fmt: skip
+    with engine.begin() as conn:
+        for statement in ROWS:
+            conn.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.execute(text("vacuum analyze"))
+    engine.dispose()
+
+
+def one_mail(url: URL, name: str) -> tuple[bytes, int]:
+    """The bytes of one of the messages, and the size of its HTML."""
+    engine = db.engine(url.set(database=name))
+    with engine.begin() as conn:
+        some = conn.scalar(text("select message_id from messages limit 1"))
+        letter = db.run(conn, "43_letters", ids=[some], now=NOW).one()
+    engine.dispose()
+    mail, _ = outbox.write(letter, NOW)
+    return message.to_bytes(mail), len(mail.html.encode())
+
+
+def post_office(python: str, mail: bytes, html_size: int, messages: int, url: URL, admin: Any) -> dict[str, float]:
+    admin.execute(text('drop database if exists "peer" with (force)'))
+    admin.execute(text('create database "peer"'))
+    with sink() as (port, _):
+        job = {"host": url.query["host"], "user": url.username, "port": port, "messages": messages, "html": html_size}
+        script = Path(__file__).with_name("post_office_peer.py")
+        told = subprocess.run([python, str(script), json.dumps(job)], check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(told.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument(
+        "--large", type=int, default=0, help="also so many: is the cost of a message flat? e.g. 1000000"
+    )
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=settings().batch)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--post-office", default="", help="a Python with Django, psycopg and django-post_office")
+    parser.add_argument("--job", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job:
+        work(json.loads(args.job))
+        return
+    if not Path("/usr/sbin/smtp-source").exists():
+        sys.exit("smtp-source and smtp-sink are missing: apt-get install postfix (its daemon need not run)")
+    home = Path(tempfile.mkdtemp(prefix="bench-"))
+    home.chmod(0o755)
+    args.data = home / "data"
+    url = db.start_embedded(args.data, "-c shared_buffers=256MB -c autovacuum=off")
+    admin = create_engine(db._psycopg(url), isolation_level="AUTOCOMMIT").connect()
+    try:
+        version = admin.scalar(text("show server_version"))
+        fill(url, "small", args.messages)
+        raw, html = one_mail(url, "small")
+        mail = home / "mail"
+        mail.write_bytes(raw.replace(b"\r\n", b"\n"))
+        print(
+            f"Python {platform.python_version()}, PostgreSQL {version} (durable commits), {os.cpu_count()} cores, "
+            f"load {os.getloadavg()[0]:.1f}; HTML {html:,} bytes, message {len(raw):,} bytes; {args.connections} connections, "
+            f"batches of {args.batch}"
+        )
+        tops, singles, many = [], [], []
+        for _ in range(args.rounds):
+            tops.append(ceiling(mail, args.messages, args.connections))
+            singles.append(delivery(admin, url, "small", args.messages, 1, args))
+            if args.workers > 1:
+                many.append(delivery(admin, url, "small", args.messages, args.workers, args))
+        top = statistics.median(one["rate"] for one in tops)
+        _print(f"C: smtp-source, {args.messages:,}", tops, top)
+        _print(f"Postlude, 1 worker, {args.messages:,}", singles, top)
+        if many:
+            _print(f"Postlude, {args.workers} workers, {args.messages:,}", many, top)
+            gain = statistics.median(m["rate"] / s["rate"] for m, s in zip(many, singles, strict=True))
+            print(f"{args.workers} workers against one: {gain:.2f}")
+        if args.large:
+            fill(url, "large", args.large)
+            large = [delivery(admin, url, "large", args.large, 1, args)]
+            _print(f"Postlude, 1 worker, {args.large:,}", large, top)
+            ratio = sum(large[0][k] for k in ("sender", "postgres")) / statistics.median(
+                s["sender"] + s["postgres"] for s in singles
+            )
+            print(f"CPU per message, {args.large:,} against {args.messages:,}: {ratio:.2f}")
+        if args.post_office:
+            peer = post_office(args.post_office, raw, html, min(args.messages, 2_000), url, admin)
+            _print(f"django-post_office {peer.pop('version')}", [peer], top)
+            print(
+                f"Postlude against django-post_office: {statistics.median(s['rate'] for s in singles) / peer['rate']:.1f}"
+            )
+    finally:
+        admin.close()
+        db.stop_embedded(args.data)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _print(name: str, rounds: list[dict[str, Any]], top: float) -> None:
+    rate = statistics.median(one["rate"] for one in rounds)
+    words = [f"{rate:,.0f}/s", f"{rate / top:.2f} of the ceiling"]
+    for key in ("sender", "postgres", "sink"):
+        if key in rounds[0]:
+            words.append(f"{key} {statistics.median(one[key] for one in rounds) * 1e6:,.0f} µs CPU")
+    if "memory" in rounds[0]:
+        words.append("MB at a third and at the end " + ", ".join(f"{a} {b}" for a, b in rounds[-1]["memory"]))
+    print(f"{name}: {'; '.join(words)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
