@@ -77,7 +77,7 @@ def work(job: dict[str, Any]) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     cpu, began, memory = _own_cpu(), time.time(), []
-    counts = box.deliver(lambda done: memory.append((done, _rss())))
+    counts = box.deliver(lambda done: memory.append((done, _rss())), job["limit"] or None)
     ended, used = time.time(), _own_cpu() - cpu
     third = [kb for done, kb in memory if done >= memory[-1][0] // 3]
     print(json.dumps({
@@ -145,9 +145,9 @@ def ceiling(mail: Path, messages: int, connections: int) -> dict[str, float]:
 
 
 def delivery(
-    admin: Any, url: URL, source: str, messages: int, workers: int, args: argparse.Namespace
+    admin: Any, url: URL, source: str, messages: int, workers: int, args: argparse.Namespace, limit: int = 0
 ) -> dict[str, Any]:
-    """Hand over everything in a fresh copy of the database `source`."""
+    """Hand over everything (or `limit` messages) in a fresh copy of the database `source`."""
     admin.execute(text('drop database if exists "run" with (force)'))
     admin.execute(text(f'create database "run" template "{source}"'))
     admin.execute(text("checkpoint"))
@@ -155,7 +155,7 @@ def delivery(
     with sink() as (port, pid):
         jobs = [
             {"url": url.set(database="run").render_as_string(hide_password=False), "port": port, "shard": n, "shards": workers,
-             "batch": args.batch, "connections": args.connections}
+             "batch": args.batch, "connections": args.connections, "limit": limit}
             for n in range(workers)
         ]  # fmt: skip
         crew = [
@@ -174,7 +174,7 @@ def delivery(
         time.sleep(0.2)  # backends that end add their time to the postmaster's children
         database, used = cpu_of(postmaster) - database, cpu_of(pid) - used
     sent = sum(one["counts"].get("sent", 0) for one in told)
-    assert sent == messages, f"only {sent} of {messages} were sent: {[one['counts'] for one in told]}"
+    assert sent == (limit or messages), f"only {sent} of {messages} were sent: {[one['counts'] for one in told]}"
     return {
         "rate": sent / (max(one["ended"] for one in told) - min(one["began"] for one in told)),
         "sender": sum(one["cpu"] for one in told) / sent,
@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=0, help="also so many: is the cost of a message flat? e.g. 1000000"
     )
+    parser.add_argument("--large-limit", type=int, default=0, help="deliver only so many of them; 0: all")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--batch", type=int, default=settings().batch)
     parser.add_argument("--rounds", type=int, default=2)
@@ -271,7 +272,7 @@ def main() -> None:
             print(f"{args.workers} workers against one: {gain:.2f}")
         if args.large:
             fill(url, "large", args.large)
-            large = [delivery(admin, url, "large", args.large, 1, args)]
+            large = [delivery(admin, url, "large", args.large, 1, args, args.large_limit)]
             _print(f"Postlude, 1 worker, {args.large:,}", large, top)
             ratio = sum(large[0][k] for k in ("sender", "postgres")) / statistics.median(
                 s["sender"] + s["postgres"] for s in singles

@@ -291,7 +291,7 @@ class Outbox:
             if letter.kept_letter:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
             else:
-                message, coupon = write(letter, self.clock())
+                message, coupon = write(letter, self.clock(), 1.0 if self.lanes > 1 else 0.0)
                 raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
@@ -428,8 +428,8 @@ def send_again(engine: Engine, now: datetime) -> dict[str, int]:
 # ---------------------------------------------------------------- from a row to a message
 
 
-def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
-    """The message of one claimed row, and its coupon code if it has one.
+def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Message, str | None]:
+    """The message of one claimed row, and its coupon code if it has one; `patience` as in rendering.render.
 
     Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
     """
@@ -442,13 +442,13 @@ def write(letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
     context = _context(letter, definition, theme, coupon, now)
     marketing = letter.kind == "marketing"
     if letter.channel == "email":
-        content = rendering.render(letter.template, context, letter.locale, theme)
+        content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
     else:
         words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
         content = rendering.Content(words.title or definition["name"], "", "", words.text)
     if marketing:
         content = _lawful(content, letter, theme)
-    unsubscribe = tokens.unsubscribe_link(letter.message_id)
+    unsubscribe = context["links"]["unsubscribe"]
     domain = theme.sender.address.rpartition("@")[2]
     name = " ".join(f"{letter.first_name} {letter.last_name}".split())
     message = Message(

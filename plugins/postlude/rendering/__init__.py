@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
@@ -67,15 +68,17 @@ def render(
     theme: Theme | None = None,
     *,
     folder: Path | None = None,
+    patience: float = 0.0,
 ) -> Content:
     """The mail `template` for one person; the same input gives the same bytes.
 
+    patience: for so many seconds after a look the files are believed to be unchanged.
     context: plain values as CONTEXT tells; `shop` comes from the theme when it is missing. A language without files of
     its own gets the default ones in English, dates and numbers too. Raises TemplateFault when nobody can get
     the template, RenderError when this person cannot (its reason names no person's data).
     """
     theme = theme or load_theme()
-    compiled = _load(template, locale, theme, folder or settings().include / "templates")
+    compiled = _load(template, locale, theme, folder or settings().include / "templates", patience)
     values = plain(dict(context))
     values.setdefault("shop", compiled.shop)
     values["locale"] = compiled.locale
@@ -253,20 +256,24 @@ class Compiled:
 
 
 Stamp = tuple[tuple[str, int, int], ...]
-_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled]] = {}
+_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled, float]] = {}
 
 
-def _load(template: str, locale: str, theme: Theme, folder: Path) -> Compiled:
+def _load(template: str, locale: str, theme: Theme, folder: Path, patience: float = 0.0) -> Compiled:
     """The compiled template, read again only when a file it is made of (or could be made of) has changed."""
     key = (template, locale, folder, id(theme))
     known = _compiled.get(key)
-    if known and known[1].theme is theme and known[0] == _stamp(path for path, _, _ in known[0]):
-        return known[1]
+    if known and known[1].theme is theme:
+        if monotonic() - known[2] < patience:
+            return known[1]
+        if known[0] == _stamp(path for path, _, _ in known[0]):
+            _compiled[key] = (*known[:2], monotonic())
+            return known[1]
     used: list[str] = []
     compiled = _compile(template, locale, theme, folder, used)
     if len(_compiled) > 500:
         _compiled.clear()
-    _compiled[key] = (_stamp(dict.fromkeys(used)), compiled)
+    _compiled[key] = (_stamp(dict.fromkeys(used)), compiled, monotonic())
     return compiled
 
 
