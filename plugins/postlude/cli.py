@@ -28,9 +28,11 @@ from postlude import (
     cli_approve,
     cli_banner,
     cli_coupons,
+    cli_dead,
     cli_feeds,
     cli_identities,
     cli_quarantine,
+    cli_quotas,
     cli_source,
     cli_switch,
     db,
@@ -49,8 +51,11 @@ app.add_typer(db_app, name="db")
 app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_dead.dead_app, name="dead")
+app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_identities.app, name="identities")

@@ -125,7 +125,7 @@ class Outcome:
     released    the intent could not be recorded, so nothing was handed over; the message is as before the claim
 
     reply: sanitised, <= 200 characters. provider_id: the channel's own id. suppress: the recipient's own hard fault.
-    retry_after: what the answer suggests to wait at least; None: the usual schedule.
+    retry_after: what the answer suggests to wait at least; None: the usual schedule. tries: give up after so many; None: the usual.
     """
 
     kind: OutcomeKind
@@ -134,6 +134,7 @@ class Outcome:
     provider_id: str | None = None
     suppress: bool = False
     retry_after: timedelta | None = None
+    tries: int | None = None
 
     def __post_init__(self) -> None:
         if self.suppress and (self.kind, self.scope) != ("refused", "recipient"):

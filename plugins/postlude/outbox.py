@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -32,15 +33,15 @@ from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
 from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
+from postlude.quotas import Quotas
 from postlude.rendering import short
+from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-# minutes until the next try; the message's own expiry ends them
-BACKOFF = (5, 15, 45, 120, 240)
 # judging the feeds costs more than judging a batch, and they do not go stale within a minute
 FEEDS_KEPT = timedelta(minutes=1)
 # so many failures of the relay in a row end the run; fewer where there are fewer connections
@@ -81,6 +82,7 @@ class Outbox:
     channel_name: str = "email"
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
+    quotas: Quotas = field(default_factory=Quotas)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -112,7 +114,7 @@ class Outbox:
                 lambda: self.channel.connect(self.url),
                 self._hand_over,
                 self._ledger.flush,
-                lambda mail: self._pace.begin(pace.family(mail[1].email)),
+                lambda mail: self._pace.begin(self._provider(mail)),
             ) as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
@@ -183,6 +185,7 @@ class Outbox:
         live, shops = self._live(now)
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
+            self.quotas.lock(conn, self.channel_name, now)
             people = sorted(set(
                 db.run(
                     conn, "40_lock_due", **mail, stopped_shops=[stop.name for stop in shops],
@@ -195,6 +198,10 @@ class Outbox:
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
             judged = self._judge(conn, live, due, now)
+            no_place = self.quotas.share_out(
+                conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
+            )
+        judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
         with self._counting:
             for row in judged:
                 if row.state != "sending":
@@ -274,7 +281,7 @@ class Outbox:
             return {row.message_id: row for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        provider = pace.family(mail[1].email)
+        provider = self._provider(mail)
         try:
             self._hand_over_to(provider, send, *mail)
         finally:
@@ -350,6 +357,10 @@ class Outbox:
         for intent in intents if stops else ():
             intent.stop = str(self._stop_of(intent.letter, stops) or "")
 
+    def _provider(self, mail: Mail) -> str:
+        """The mailbox provider whose pace counts; other channels have one provider, their own."""
+        return pace.family(mail[1].email) if self.channel_name == "email" else self.channel_name
+
     def _stop_of(self, letter: Row[Any], stops: list[switch.Stop]) -> switch.Stop | None:
         """The stop among `stops` that covers this message."""
         of = (letter.campaign_id, self.channel_name, letter.source_id, letter.kind)
@@ -369,14 +380,12 @@ class Outbox:
         elif outcome.kind == "refused":
             state, reason = "failed", f"refused_{outcome.scope}"
         else:
-            blameless = outcome.kind == "released" or outcome.scope in ("relay", "configuration")
-            # whose fault it is not waits no longer than the breaker does
-            usual = 1 if blameless else BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]
-            wait = outcome.retry_after or timedelta(minutes=usual)
-            state, reason, more = "scheduled", "not_now", int(blameless)
-            send_at = now if outcome.kind == "released" else now + wait
-            if not blameless and claim.attempt >= claim.max_attempts:
-                state, reason, send_at = "failed", "attempts_used_up", None
+            wait = next_try(outcome, claim.attempt, claim.max_attempts, claim.message_id)
+            state, reason, more = "scheduled", "not_now", int(blameless(outcome))
+            if wait is None:
+                state, reason = "failed", "mailbox_full" if outcome.tries else "attempts_used_up"
+            else:
+                send_at = now + wait
         self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
 
     def _finish(
@@ -409,6 +418,11 @@ class Outbox:
         if not settlement.settled:
             lost = settlement.claim.message_id
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
+
+
+def _put_off(row: Row[Any]) -> Any:
+    """The row of a claim that found no place."""
+    return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
 
 
 def recover(engine: Engine, now: datetime) -> dict[str, int]:

@@ -41,6 +41,7 @@ from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
@@ -487,7 +488,7 @@ def deliver(
             box = outbox.Outbox(
                 engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
                 worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
-                lanes=settings().connections,
+                lanes=settings().connections, quotas=load_quotas(),
             )  # fmt: skip
             boxes.append(box)
             for key, count in box.deliver(progress).items():
