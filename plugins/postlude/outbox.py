@@ -114,7 +114,7 @@ class Outbox:
                 lambda: self.channel.connect(self.url),
                 self._hand_over,
                 self._ledger.flush,
-                lambda mail: self._pace.begin(pace.family(mail[1].email)),
+                lambda mail: self._pace.begin(self._provider(mail)),
             ) as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
@@ -281,7 +281,7 @@ class Outbox:
             return {row.message_id: row for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        provider = pace.family(mail[1].email)
+        provider = self._provider(mail)
         try:
             self._hand_over_to(provider, send, *mail)
         finally:
@@ -356,6 +356,10 @@ class Outbox:
             self._stops = stops = switch.in_force(conn, self.stop_file)
         for intent in intents if stops else ():
             intent.stop = str(self._stop_of(intent.letter, stops) or "")
+
+    def _provider(self, mail: Mail) -> str:
+        """The mailbox provider whose pace counts; other channels have one provider, their own."""
+        return pace.family(mail[1].email) if self.channel_name == "email" else self.channel_name
 
     def _stop_of(self, letter: Row[Any], stops: list[switch.Stop]) -> switch.Stop | None:
         """The stop among `stops` that covers this message."""

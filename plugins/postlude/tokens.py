@@ -10,7 +10,6 @@ Rotation: put the present key into POSTLUDE_OLD_SECRETS (comma separated, verify
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import os
 import re
@@ -127,7 +126,7 @@ def bounced_message(address: str) -> UUID | None:
 
 def webhook_signature(secret: str, stamp: int, body: bytes) -> str:
     """The header Postlude-Signature of a request: `t=<unix time>,v1=<hex>`, HMAC-SHA256 over "<t>." and the raw body."""
-    digest = hmac.new(secret.encode(), str(stamp).encode() + b"." + body, hashlib.sha256).hexdigest()
+    digest = hmac.digest(secret.encode(), str(stamp).encode() + b"." + body, "sha256").hex()
     return f"t={stamp},v1={digest}"
 
 

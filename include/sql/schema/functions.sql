@@ -997,7 +997,7 @@ create or replace function postlude.evidence_of(message uuid) returns text
 language sql stable parallel safe set search_path = postlude as $$
     select e.kind from events as e
     where e.message_id = message
-      and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'replied', 'rated', 'unsubscribed')
+      and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'scanned', 'replied', 'rated', 'unsubscribed')
     order by e.at limit 1
 $$;
 comment on function postlude.evidence_of is 'The first report that proves that a message was accepted (only what was accepted can bounce); null: none.';
