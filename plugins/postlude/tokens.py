@@ -10,7 +10,6 @@ Rotation: put the present key into POSTLUDE_OLD_SECRETS (comma separated, verify
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import os
 import re
