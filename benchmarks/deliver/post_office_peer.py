@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import django
 from django.conf import settings
@@ -30,13 +31,11 @@ def main() -> None:
     from post_office.models import EmailTemplate
 
     call_command("migrate", verbosity=0)
-    body = (
-        "<p>Hello {{ name }}, {% for item in items %}{{ item }} {% endfor %}</p>"
-        + "<p>a fine day to all of you</p>" * (job["html"] // 31)
-    )
-    EmailTemplate.objects.create(
-        name="bench", subject="We miss you, {{ name }}", content="Hello {{ name }}", html_content=body
-    )
+    # the same mail: what Postlude rendered for one person, with a name and a list to fill in
+    items = "{% for item in items %}<p>{{ item }}</p>{% endfor %}"
+    html = "<p>Hello {{ name }}</p>" + items + Path(job["html"]).read_text(encoding="utf-8")
+    plain = "Hello {{ name }}, " + Path(job["text"]).read_text(encoding="utf-8")
+    EmailTemplate.objects.create(name="bench", subject="We miss you, {{ name }}", content=plain, html_content=html)
     template = EmailTemplate.objects.get(name="bench")
     context = {"name": "Bo", "items": ["a", "b", "c", "d", "e"]}
     mail.send_many(

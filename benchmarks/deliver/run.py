@@ -201,22 +201,25 @@ def fill(url: URL, name: str, messages: int) -> None:
     engine.dispose()
 
 
-def one_mail(url: URL, name: str) -> tuple[bytes, int]:
-    """The bytes of one of the messages, and the size of its HTML."""
+def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
+    """One of the messages: its bytes, HTML and text."""
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
         letter = db.run(conn, "43_letters", ids=[some], now=NOW).one()
     engine.dispose()
     mail, _ = outbox.write(letter, NOW)
-    return message.to_bytes(mail), len(mail.html.encode())
+    return message.to_bytes(mail), mail.html, mail.text
 
 
-def post_office(python: str, mail: bytes, html_size: int, messages: int, url: URL, admin: Any) -> dict[str, float]:
+def post_office(python: str, home: Path, messages: int, url: URL, admin: Any) -> dict[str, float]:
     admin.execute(text('drop database if exists "peer" with (force)'))
     admin.execute(text('create database "peer"'))
     with sink() as (port, _):
-        job = {"host": url.query["host"], "user": url.username, "port": port, "messages": messages, "html": html_size}
+        job = {
+            "host": url.query["host"], "user": url.username, "port": port, "messages": messages, "html": str(home / "html"),
+            "text": str(home / "text"),
+        }  # fmt: skip
         script = Path(__file__).with_name("post_office_peer.py")
         told = subprocess.run([python, str(script), json.dumps(job)], check=True, capture_output=True, text=True).stdout
     return dict(json.loads(told.splitlines()[-1]))
@@ -249,12 +252,15 @@ def main() -> None:
     try:
         version = admin.scalar(text("show server_version"))
         fill(url, "small", args.messages)
-        raw, html = one_mail(url, "small")
+        raw, html, plain = one_mail(url, "small")
         mail = home / "mail"
         mail.write_bytes(raw.replace(b"\r\n", b"\n"))
+        (home / "html").write_text(html, encoding="utf-8")
+        (home / "text").write_text(plain, encoding="utf-8")
         print(
             f"Python {platform.python_version()}, PostgreSQL {version} (durable commits), {os.cpu_count()} cores, "
-            f"load {os.getloadavg()[0]:.1f}; HTML {html:,} bytes, message {len(raw):,} bytes; {args.connections} connections, "
+            f"load {os.getloadavg()[0]:.1f}; HTML {len(html.encode()):,} bytes, message {len(raw):,} bytes; "
+            f"{args.connections} connections, "
             f"batches of {args.batch}"
         )
         tops, singles, many = [], [], []
@@ -279,7 +285,7 @@ def main() -> None:
             )
             print(f"CPU per message, {args.large:,} against {args.messages:,}: {ratio:.2f}")
         if args.post_office:
-            peer = post_office(args.post_office, raw, html, min(args.messages, 2_000), url, admin)
+            peer = post_office(args.post_office, home, min(args.messages, 2_000), url, admin)
             _print(f"django-post_office {peer.pop('version')}", [peer], top)
             print(
                 f"Postlude against django-post_office: {statistics.median(s['rate'] for s in singles) / peer['rate']:.1f}"

@@ -59,7 +59,8 @@ with due as (
     where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
 ),
 
-facts as (
+-- materialized: what follows names each fact several times, and would ask for it as often
+facts as materialized (
     select
         d.*,
         coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
@@ -144,7 +145,7 @@ shared as (
     cross join lateral share_out(w.messages, r.recent, :rules, w.zone, :now) as o
 ),
 
-verdicts as (
+verdicts as materialized (
     select
         j.message_id,
         j.ghost,

@@ -17,27 +17,50 @@ with wanted as (
     ) as w (message_id, attempt, content_hash, coupon_code)
 ),
 
-mine as (
-    update messages as m
-    set handed_over_at = :now, content_hash = w.content_hash, coupon_code = w.coupon_code
-    from wanted as w, customers as c
+fit as materialized (
+    select
+        w.message_id,
+        w.attempt,
+        w.content_hash,
+        w.coupon_code
+    from wanted as w
+    cross join lateral (
+        -- by its key: the planner would rather ask everything below of whatever is being sent
+        select
+            x.message_id,
+            x.customer_id,
+            x.campaign_id,
+            x.channel,
+            x.kind,
+            x.claimed_at
+        from messages as x
+        where x.message_id = w.message_id and x.expires_at > :now
+        limit 1
+    ) as m
+    inner join customers as c on m.customer_id = c.customer_id
     where
-        m.message_id = w.message_id
-        and m.state = 'sending'
-        and m.claimed_by = :worker
-        and m.attempt = w.attempt
-        and m.handed_over_at is null
-        and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
-        and m.expires_at > :now
-        and m.customer_id = c.customer_id
+        stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
         and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null
         and (
             m.kind <> 'marketing'
             or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')
             or still_wanted(m.message_id, :now)
         )
-        and stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
         and (w.coupon_code is null or holds_coupon(m.message_id, w.coupon_code))
+),
+
+mine as (
+    update messages as m
+    set handed_over_at = :now, content_hash = w.content_hash, coupon_code = w.coupon_code
+    from fit as w
+    where
+        m.message_id = w.message_id
+        and m.message_id = any(cast(:ids as uuid []))
+        and coalesce(m.state, '') = 'sending' -- not by the index of what is open: it is long where much is unknown
+        and m.claimed_by = :worker
+        and m.attempt = w.attempt
+        and m.handed_over_at is null
+        and m.claimed_at >= cast(:now as timestamptz) - cast(:lease as interval)
     returning m.message_id, w.attempt, w.coupon_code
 ),
 
@@ -51,5 +74,5 @@ bound as (
 update attempts as a
 set handed_over_at = :now
 from mine
-where a.message_id = mine.message_id and a.attempt = mine.attempt
+where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
 returning a.message_id

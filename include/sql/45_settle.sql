@@ -1,7 +1,7 @@
 -- settle: what became of hand-overs. Only the worker that claimed a message may say so; gives the ids of those that were its own.
 --
 -- writes  messages: sending -> sent, failed, skipped, unknown, or back to scheduled; attempts
--- params  rows jsonb, worker text, now timestamptz
+-- params  ids uuid[], rows jsonb, worker text, now timestamptz
 -- re-run  safe: a settled message is no longer sending
 with told as (
     select r.*
@@ -24,12 +24,18 @@ mine as (
         handed_over_at = case when t.state in ('sent', 'unknown') then m.handed_over_at end,
         finalized_at = case when t.state in ('sent', 'failed', 'skipped', 'expired') then cast(:now as timestamptz) end
     from told as t
-    where m.message_id = t.message_id and m.state = 'sending' and m.claimed_by = :worker and m.attempt = t.attempt
+    where
+        m.message_id = t.message_id
+        -- found by their keys, not by the index of what is open: that is long where much is unknown
+        and m.message_id = any(cast(:ids as uuid []))
+        and coalesce(m.state, '') = 'sending'
+        and m.claimed_by = :worker
+        and m.attempt = t.attempt
     returning m.message_id, t.attempt, t.outcome, t.scope, t.reply
 )
 
 update attempts as a
 set settled_at = :now, outcome = mine.outcome, scope = mine.scope, reply = mine.reply
 from mine
-where a.message_id = mine.message_id and a.attempt = mine.attempt
+where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
 returning a.message_id

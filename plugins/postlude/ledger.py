@@ -210,7 +210,8 @@ class Ledger:
 
     def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
         rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
-        return {"rows": db.dumps(rows), "worker": self._worker, "now": now}
+        ids = [s.claim.message_id for s in settlements]
+        return {"ids": ids, "rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:
