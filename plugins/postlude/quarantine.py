@@ -20,7 +20,7 @@ from postlude import db, intake
 from postlude.canonical import COLUMNS, ENTITIES
 from postlude.errors import InputError
 from postlude.intake import staging
-from postlude.sources import Delivery, Progress, RawTable, Section, Source, Taken, mapping, quoted, reader
+from postlude.sources import Progress, Section, Source, mapping, quoted, reader
 from postlude.yamlfile import did_you_mean
 
 _KEYS = {
@@ -121,13 +121,12 @@ def reread(
         )
         whole = source.snapshot or None in names  # rows gathered from several lines do not say where they came from
         kind = reader(source.kind)
-        read: list[tuple[Delivery, Taken]] = []
-        for name, spec in source.entities.items():
-            there = kind.deliveries(source, name)
-            for delivery in there if whole else [one for one in there if one.name in names]:
-                into = RawTable(conn, name, len(read) + 1)
-                read.append((delivery, kind.read(spec, delivery, into, progress)))
-            RawTable(conn, name, 0).prepare(spec.columns, 1)
+        if kind.CONNECTED:
+            raise InputError(
+                "these rows were pulled and the shop tells them once; replay them with --set, or pull again"
+            )
+        there = [one for name in source.entities for one in kind.deliveries(source, name)]
+        read = intake._read(conn, source, now, progress, [one for one in there if whole or one.name in names], None)
         if not read:
             raise InputError(
                 "the files these rows came from are no longer there; replay them with --set, or deliver them again"
