@@ -29,7 +29,8 @@ class Feed:
                 ))  # fmt: skip
             self._raw.execute(
                 text(
-                    "create temporary table staging_files (number int, entity text, name text, checksum text, rows_read bigint)"
+                    "create temporary table staging_files (number int, entity text, name text, checksum text, rows_read bigint, "
+                    "cursor text, columns text[] not null)"
                 )
             )
 
@@ -91,5 +92,5 @@ class Feed:
                     ),
                     {"rows": db.dumps(delivered)},
                 )
-        conn.execute(text("insert into staging_files values (1, 'facts', '', '', 0), (2, 'order_lines', '', '', 0)"))
+        conn.execute(text("insert into staging_files values (1, 'facts', '', '', 0, null, '{}'), (2, 'order_lines', '', '', 0, null, '{}')"))
         intake._merge(conn, SOURCE, now, "simulated")
