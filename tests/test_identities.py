@@ -66,6 +66,7 @@ def test_equal_addresses_alone_make_nobody_one_person(world: World) -> None:
     assert apply(world, ADDRESS.model_copy(update={"verified_by": ("second",)}))["merged"] == 1
     assert persons(world) == {ana: ana, other: ana}
     assert apply(world, ADDRESS.model_copy(update={"verified_by": ("second",)}))["merged"] == 0
+    assert world.one("select count(*) from public.customers") == len(set(persons(world).values())), "a row per person"
 
 
 def test_a_person_in_two_shops_is_one_in_features_and_audience_and_gets_one_mail(world: World) -> None:

@@ -47,7 +47,7 @@ MUTANTS = {
         "consent and suppressions are read at planning only",
         (
             ("42_claim", "unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable", "cast(null as text) as unreachable"),
-            ("44_intend", "and suppression_of_person(c.customer_id, m.kind, :now) is null", ""),
+            ("44_intend", "and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null", ""),
         ),
         ("I3",),
     ),

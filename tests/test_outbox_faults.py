@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from conftest import ROOT
 from faulty import START, Killed, Mortal, batch, go_on, put_back, settle_accounts, worker
 from postlude import db, outbox
-from sink import ACTIONS, CODES, STEPS, Sink
+from sink import ACTIONS, CODES, SILENCE, SLOW, STEPS, TAKEN, Sink
 from world import World
 
 KINDS = ("marketing", "transactional")
@@ -118,8 +118,9 @@ def test_every_crash_point_of_a_batch_of_eight(worlds: dict[int, World]) -> None
 
 # ---------------------------------------------------------------- the matrix of faults
 
-# a 4yz or 5yz is no acceptance: such an answer after storing would be a relay that lies, which nobody can defend against
-MATRIX = [(step, action) for step in STEPS for action in ACTIONS if not (step == "dot-after-store" and action in CODES)]
+# a relay that says no and has stored the message, or yes and has not, lies: nobody can defend against that
+LIES = {"dot-after-store": CODES.keys(), "dot-before-store": {*TAKEN, *SLOW}}
+MATRIX = [(step, action) for step in STEPS for action in ACTIONS if action not in LIES.get(step, ())]
 CORE = [
     ("banner", "554"), ("mail", "close"), ("rcpt", "550"), ("rcpt", "451"), ("body", "reset"), ("dot-before-store", "452"),
     ("dot-before-store", "554"), ("dot-before-store", "close"), ("dot-after-store", "close"), ("dot-after-store", "half reply"),
@@ -135,6 +136,8 @@ def suffer(world: World, kind: str, step: str, action: str, times: int = 1) -> N
         go_on(world, sink, query=query)
         unreadable = sum(1 for entry in sink.ledger if not entry.accepted or not entry.replied.endswith(b"\r\n")
                          or len(entry.replied) > 512 or entry.replied[:1] != b"2")  # fmt: skip
+        # a relay that stops reading in the middle of the body may get the dot all the same
+        unreadable += times if step == "body" and action in SILENCE else 0
         account = settle_accounts(world, sink.ledger, lost_answers=unreadable)
         # the fault was used up: whatever did not blame a message itself has gone
         assert account.states["sent"] >= len(account.copies) - times, account.states

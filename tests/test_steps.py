@@ -294,7 +294,7 @@ def test_an_order_can_be_waited_for_as_well(world: World, tmp_path: Path) -> Non
     ana = delivered(world)
     told = waiting(tmp_path, "skip", event="ordered")
     live(world, told, "2026-03-01 10:00", 2)
-    world.order(ana, "2026-03-03 08:00")
+    world.order(ana, "2026-03-03 09:30")  # within the window
     live(world, told, "2026-03-03 10:00", 1)
     assert world.states(ana)[1][:2] == ("thanks", "sent")
 

@@ -3,7 +3,7 @@
 --
 -- reads   candidates, enrolments, sources, segment_memberships, customers, consents, suppressions, orders, returns, reviews, time_zones
 -- writes  judged (temporary)
--- params  campaign text, channel text, kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
+-- params  campaign text, channels text[], kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
 --         stale_sources text[], reentry text, period interval, per_order boolean, now timestamptz
 -- re-run  safe: lives for one transaction
 create temporary table judged on commit drop as
@@ -58,7 +58,7 @@ with looked_at as (
             end
         ) as reason
     from candidates as c
-    left join reachability(:channel, :kind, :topic, :now) as u on c.customer_id = u.customer_id
+    left join reachability_on(cast(:channels as text []), :kind, :topic, :now) as u on c.customer_id = u.customer_id
     left join lateral exit_facts(:exit_on, c.customer_id, c.order_id, c.watch_from, :now) as x on true
     where not exists (
         select 1 from enrolments as e

@@ -11,6 +11,7 @@ with steps as (
     select
         v.version,
         t.id as step_id,
+        t.channels,
         t.template,
         t.variants,
         t.days,
@@ -24,7 +25,7 @@ with steps as (
         make_interval(secs => t.wait_seconds::double precision) as patience
     from campaign_versions as v
     cross join jsonb_to_recordset(:steps) as t (
-        id text, template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
+        id text, channels text [], template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
         previous text [], event text, wait_seconds numeric, otherwise text
     )
     where v.campaign_id = :campaign and v.definition -> 'steps' @> jsonb_build_array(jsonb_build_object('id', t.id))
@@ -47,6 +48,7 @@ missing as (
         u.*,
         main.category,
         t.step_id,
+        t.channels,
         t.template,
         t.variants,
         t.days,
@@ -116,6 +118,7 @@ select
     s.country,
     s.start_at,
     s.given_up,
+    s.channels,
     s.template,
     s.variants,
     s.expires_seconds,

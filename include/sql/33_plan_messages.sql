@@ -3,9 +3,9 @@
 -- What falls due outside its window is spread over the beginning of the next one, so that a night or a blackout day does not end
 -- in a burst.
 --
--- reads   due_steps
+-- reads   due_steps, customers, consents, suppressions
 -- writes  messages; ghost_messages
--- params  campaign text, channel text, kind text, priority int, opens time, closes time, weekdays int[], blackouts date[], holidays jsonb,
+-- params  campaign text, topic text, kind text, priority int, opens time, closes time, weekdays int[], blackouts date[], holidays jsonb,
 --         calendar_revision bigint, now timestamptz, run_id text, spread interval
 -- re-run  safe: the id is made from enrolment and step
 -- a million messages have a few hundred different wall times, instants, zones and countries
@@ -55,6 +55,7 @@ aimed as materialized (
         t.arm,
         t.customer_id,
         t.step_id,
+        t.channels,
         t.variant,
         t.given_up,
         t.due_at,
@@ -92,6 +93,14 @@ placed as (
 rows as (
     select
         p.*,
+        case
+            when cardinality(p.channels) = 1 then p.channels[1]
+            else (
+                select k.channel
+                from channel_choices(p.channels, :kind, :topic, :now) as k
+                where k.customer_id = p.customer_id
+            )
+        end as channel,
         case when p.given_up is not null then 'skipped' when p.reason in ('too_late', 'no_window') then 'expired' else 'held' end as state,
         case when p.reason <> 'awaiting_check' then cast(:now as timestamptz) end as finalized_at
     from placed as p
@@ -103,7 +112,7 @@ planned as (
         expires_at, priority, calendar_revision, planned_at, run_id, finalized_at
     )
     select
-        r.message_id, r.enrolment_id, :campaign, r.step_id, r.customer_id, :channel, :kind, r.template, r.variant, r.state, r.reason, r.due_at,
+        r.message_id, r.enrolment_id, :campaign, r.step_id, r.customer_id, r.channel, :kind, r.template, r.variant, r.state, r.reason, r.due_at,
         coalesce(r.send_at, r.due_at), r.expires_at, :priority, :calendar_revision, :now, :run_id, r.finalized_at
     from rows as r
     where r.arm = 'treated'
@@ -118,7 +127,7 @@ ghosts as (
         planned_at, run_id, finalized_at
     )
     select
-        r.message_id, r.enrolment_id, :campaign, r.step_id, r.customer_id, :channel, :kind,
+        r.message_id, r.enrolment_id, :campaign, r.step_id, r.customer_id, r.channel, :kind,
         case r.state when 'held' then 'scheduled' else r.state end,
         case when r.state <> 'held' then r.reason end, r.due_at, coalesce(r.send_at, r.due_at), r.expires_at, :priority, :now, :run_id,
         r.finalized_at

@@ -13,7 +13,7 @@ with under_way as (
         e.watch_from,
         v.definition,
         v.definition -> 'exit_on' as exit_on,
-        v.definition ->> 'channel' as channel,
+        channels_of(v.definition) as channels,
         v.definition ->> 'kind' as kind,
         v.definition ->> 'topic' as topic,
         e.anchor_at + make_interval(secs => t.seconds::double precision) < :now as over
@@ -42,7 +42,7 @@ facts as (
         coalesce(m.open > 0, false) as open_messages,
         coalesce(m.told > 0, false) as told
     from under_way as u
-    left join lateral reachability(u.channel, u.kind, u.topic, :now) as r on u.customer_id = r.customer_id
+    left join lateral reachability_on(u.channels, u.kind, u.topic, :now) as r on u.customer_id = r.customer_id
     left join lateral exit_facts(u.exit_on, u.customer_id, u.order_id, u.watch_from, :now) as x on true
     left join lateral (
         select

@@ -14,7 +14,8 @@ from (
         and m.send_at <= :now
         and m.campaign_id = any(cast(:campaigns as text []))
         and mod(m.customer_id, cast(:shards as int)) = :shard
-    order by m.send_at, m.message_id
+    -- the highest priority first, over all campaigns
+    order by m.priority, m.send_at, m.message_id
 ) as d
 cross join lateral (
     -- looked up one by one, in that order, until the batch is full: a join as a whole would lock everybody who is due

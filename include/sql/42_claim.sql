@@ -79,7 +79,7 @@ judged as (
         f.*,
         case
             when f.expires_at <= :now and f.stale then 'feed_stale'
-            when f.expires_at <= :now and f.last_reason in ('capped', 'on_break') then f.last_reason
+            when f.expires_at <= :now and f.last_reason in ('capped', 'on_break', 'quota') then f.last_reason
             when f.expires_at <= :now then 'too_late'
             when f.exited_at is not null then 'enrolment_ended'
             when f.fact is not null then f.fact

@@ -40,7 +40,7 @@ fit as materialized (
     inner join customers as c on m.customer_id = c.customer_id
     where
         stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
-        and suppression_of_person(c.customer_id, m.kind, :now) is null
+        and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null
         and (
             m.kind <> 'marketing'
             or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')

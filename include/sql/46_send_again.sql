@@ -24,6 +24,8 @@ again as (
         and exists (select 1 from kept_letters as k where k.message_id = m.message_id)
         -- a report that has landed and was not read yet is read first
         and not exists (select 1 from event_inbox as i where i.taken_at is null and i.payload ->> 'message_id' = m.message_id::text)
+        -- and so is a provider's, of which nobody knows yet whom it is about
+        and not exists (select 1 from event_inbox as i where i.taken_at is null and i.raw is not null and i.payload = '{}')
     returning m.message_id
 ),
 

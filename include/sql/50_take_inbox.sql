@@ -26,7 +26,7 @@ understood as (
         least(coalesce(at.value, t.received_at), t.received_at) as at,
         case
             when coalesce(t.payload ->> 'kind', '') not in (
-                'delivered', 'deferred', 'bounced', 'complained', 'opened', 'clicked', 'replied', 'rated', 'unsubscribed'
+                'delivered', 'deferred', 'bounced', 'complained', 'opened', 'clicked', 'scanned', 'replied', 'rated', 'unsubscribed'
             ) then 'unknown kind'
             when m.message_id is null then 'unknown message'
         end as problem

@@ -11,4 +11,4 @@ where
     e.event_id = any(cast(:event_ids as uuid []))
     and e.message_id = m.message_id
     and (m.state = 'unknown' or (m.state = 'scheduled' and m.lost_answers > 0))
-    and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'replied', 'rated', 'unsubscribed')
+    and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'scanned', 'replied', 'rated', 'unsubscribed')

@@ -5,7 +5,7 @@
 -- params  event_ids uuid[], now timestamptz
 -- re-run  safe: one row per person, topic and instant
 insert into consents (customer_id, channel, topic, granted, at, basis, known_at)
-select distinct e.customer_id, 'email', coalesce(v.definition ->> 'topic', 'marketing'), false, e.at, 'unsubscribe', cast(:now as timestamptz)
+select distinct e.customer_id, coalesce(m.channel, e.detail ->> 'channel', 'email'), coalesce(v.definition ->> 'topic', 'marketing'), false, e.at, 'unsubscribe', cast(:now as timestamptz)
 from events as e
 left join messages as m on e.message_id = m.message_id
 left join enrolments as n on m.enrolment_id = n.enrolment_id

@@ -2,47 +2,56 @@
 -- a complaint or a bounce counts from when we heard of it.
 --
 -- reads   customers, sources, consents, suppressions, events, segment_memberships, orders, returns, tickets, messages, holdouts
--- params  customer bigint, campaign text, channel text, kind text, topic text, stop_while jsonb, segment text, draws jsonb,
+-- params  customer bigint, campaign text, channel text, channels text[], kind text, topic text, stop_while jsonb, segment text, draws jsonb,
 --         rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
 --         every text, now timestamptz
 -- re-run  safe: only reads
 select
     (
-        select
-            case
-                when c.marketplace then 'marketplace'
-                when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
-                else coalesce(
-                    (
-                        select s.reason
-                        from suppressions as s
-                        left join events as t on s.event_id = t.event_id
-                        where
-                            s.address = c.address
-                            and (s.scope = 'all' or :kind = 'marketing')
-                            and coalesce(t.known_at, s.since) <= :now
-                            and (s.lifted_at is null or s.lifted_at > :now)
-                        order by s.since
-                        limit 1
-                    ),
-                    case
-                        when :kind = 'marketing' and not coalesce((
-                            select k.granted
-                            from consents as k
-                            where
-                                k.customer_id = c.customer_id
-                                and k.channel = :channel
-                                and k.topic = :topic
-                                and k.at <= :now
-                                and (k.granted or k.known_at <= :now)
-                            order by k.at desc, k.granted
-                            limit 1
-                        ), false) then 'no_consent'
-                    end
-                )
-            end
+        -- as reachability_on has it: null when one channel reaches them, else the reason of the first
+        select u.reason
         from customers as c
+        cross join unnest(cast(:channels as text [])) with ordinality as o (channel, place)
+        cross join lateral (
+            select
+                case
+                    when c.marketplace then 'marketplace'
+                    when o.channel = 'email' and (c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$') then 'no_address'
+                    when o.channel = 'sms' and c.phone is null then 'no_address'
+                    else coalesce(
+                        (
+                            select s.reason
+                            from suppressions as s
+                            left join events as t on s.event_id = t.event_id
+                            where
+                                s.address = any(array[c.address, c.phone])
+                                and suppresses(s.address, s.reason, o.channel, c.address, c.phone)
+                                and (s.scope = 'all' or :kind = 'marketing')
+                                and coalesce(t.known_at, s.since) <= :now
+                                and (s.lifted_at is null or s.lifted_at > :now)
+                            order by s.since
+                            limit 1
+                        ),
+                        case
+                            when :kind = 'marketing' and not coalesce((
+                                select k.granted
+                                from consents as k
+                                where
+                                    k.customer_id = c.customer_id
+                                    and k.channel = o.channel
+                                    and k.topic = :topic
+                                    and k.at <= :now
+                                    and (k.granted or k.known_at <= :now)
+                                order by k.at desc, k.granted
+                                limit 1
+                            ), false) then 'no_consent'
+                        end
+                    )
+                end as reason
+        ) as u
         where c.customer_id = :customer
+        order by u.reason is not null, o.place
+        limit 1
     ) as unreachable,
     stop_fact(:stop_while, :customer, :now) as stop,
     (

@@ -11,6 +11,6 @@ inner join enrolments as e on m.enrolment_id = e.enrolment_id
 where
     m.campaign_id = :campaign and (m.state = 'scheduled' or (m.state = 'held' and m.reason = 'awaiting_check'))
     and (
-        coalesce(c.address, '') !~ '^[^@\s]+@[^@\s]+$' or c.marketplace or e.arm <> 'treated'
+        (m.channel = 'email' and coalesce(c.address, '') !~ '^[^@\s]+@[^@\s]+$') or (m.channel = 'sms' and c.phone is null) or c.marketplace or e.arm <> 'treated'
         or e.customer_id <> m.customer_id
     )

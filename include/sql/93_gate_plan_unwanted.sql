@@ -18,7 +18,7 @@ where
             select 1 from suppressions as s
             left join events as told on s.event_id = told.event_id
             where
-                s.address = c.address and (s.scope = 'all' or m.kind = 'marketing')
+                s.address = case m.channel when 'email' then c.address when 'sms' then c.phone end and (s.scope = 'all' or m.kind = 'marketing')
                 and coalesce(told.known_at, s.since) <= m.planned_at
                 and (s.lifted_at is null or s.lifted_at > m.planned_at)
         )

@@ -62,6 +62,11 @@ class Pause(Strict):
         return self
 
 
+# Local hours outside which a channel carries no marketing, whatever a window says. Korea forbids advertising from 21:00 to
+# 08:00 without a consent of its own, e-mail excepted; others are no stricter. Mail follows the window alone.
+LEGAL_HOURS = {"sms": (dt.time(8), dt.time(21))}
+
+
 class Blackout(Strict):
     """A local calendar day on which no marketing is sent."""
 
@@ -208,6 +213,14 @@ class Calendar(Strict):
 
     def window_of(self, campaign_id: str) -> Window:
         return self.windows.get(campaign_id, self.window)
+
+    def window_on(self, channel: str, campaign_id: str) -> Window:
+        """The campaign's window inside the legal hours of a channel, where it has any."""
+        window, legal = self.window_of(campaign_id), LEGAL_HOURS.get(channel)
+        if legal is None:
+            return window
+        hours = {"opens": max(window.opens, legal[0]), "closes": min(window.closes, legal[1])}
+        return window.model_copy(update=hours)
 
     def weekday_numbers(self, campaign_id: str) -> list[int]:
         """ISO weekday numbers (Monday is 1) of a campaign's window."""

@@ -22,6 +22,7 @@ from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
 ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low"]
+ChannelName = Literal["email", "sms", "webhook", "banner"]
 StopRule = Literal["return_open", "ticket_open"]
 OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]
 FeedName = Literal["orders", "reviews", "returns"]
@@ -159,6 +160,12 @@ class Step(Strict):
         None, description="due when something has happened after the step before; on_day or after then count from there"
     )
     only_if: Condition | None = Field(None, description="sent only if this holds at hand-over")
+    channel: ChannelName | None = Field(None, description="the channel of this step, where it is not the campaign's")
+    channels: tuple[ChannelName, ...] = Field(
+        (),
+        description="several channels, best first: the customer's preferred one if it is among them, else the first on which "
+        "the customer can be reached",
+    )
     branch: Slug | None = Field(
         None, description="neighbouring steps of one branch are alternatives: the first whose only_if holds is sent"
     )
@@ -175,6 +182,10 @@ class Step(Strict):
             raise ValueError('"at" and "on_day_by_category" go with "on_day", not with "after"')
         if self.expires_after < timedelta(hours=1):
             raise ValueError("expires_after must be at least 1 hour, or a short pause would lose the message")
+        if self.channel and self.channels:
+            raise ValueError('name either "channel" or "channels", and not both')
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("a channel is named twice")
         if (self.template is None) == (not self.variants):
             raise ValueError('name either "template" or "variants", and not both')
         return self
@@ -205,7 +216,7 @@ class Campaign(Strict):
     owner: str = Field(min_length=1, description="who answers for it")
     kind: Literal["marketing", "transactional"] = "marketing"
     topic: Slug = Field("marketing", description="the consent it needs, for marketing")
-    channel: Slug = "email"
+    channel: ChannelName = "email"
     priority: int = Field(5, ge=1, le=9, description="1 goes first when several campaigns want the same customer")
     trigger: Trigger
     audience: Audience = Audience()  # type: ignore[call-arg]
@@ -282,6 +293,15 @@ class Campaign(Strict):
         told = {*self.exit_on, *(fact for step in self.steps for fact in _facts(step))}
         return ("orders", *(feed for feed, fact in (("reviews", "reviewed"), ("returns", "returned")) if fact in told))
 
+    def offers(self, step: Step) -> tuple[ChannelName, ...]:
+        """The channels a step may go through, best first."""
+        return step.channels or (step.channel or self.channel,)
+
+    @property
+    def every_channel(self) -> list[str]:
+        """All channels of all steps, in their order: who can be reached on one of them can be enrolled."""
+        return list(dict.fromkeys(channel for step in self.steps for channel in self.offers(step)))
+
     @property
     def control_groups(self) -> list[dict[str, Any]]:
         """The draws that leave people alone: the campaign's own and, for marketing, the one over all campaigns ('')."""
@@ -313,6 +333,7 @@ class Campaign(Strict):
         every = self.at_most_every.total_seconds() if self.at_most_every else None
         return self.model_dump(mode="json", by_alias=True) | {
             "rests_on_absence": self.rests_on_absence,
+            "every_channel": self.every_channel,
             "feeds": list(self.feeds),
             "at_most_every_seconds": every,
         }
@@ -369,6 +390,8 @@ def _step_in_words(step: Step) -> str:
         when += f" once the customer has {wait.event}, waiting {in_words(wait.timeout)} (else: {wait.otherwise})"
     if step.only_if:
         when += f", only if {step.only_if.in_words()}"
+    if step.channel or step.channels:
+        when += f", by {' or '.join(step.channels or (step.channel or '',))}"
     if step.branch:
         when += f", as an alternative of “{step.branch}”"
     if step.variants:

@@ -11,6 +11,7 @@ from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, Step
 from postlude.conditions import FACTS, operator_faults
 from postlude.errors import Fault, InputError
+from postlude.rendering import short
 from postlude.settings import settings
 from postlude.yamlfile import did_you_mean
 
@@ -26,9 +27,18 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
     ]
     names = set(rendering.names())
     for template in dict.fromkeys(template for step in campaign.steps for template in step.templates):
-        if template in names:
+        if template in names and "email" in _channels_of(campaign, template):
             found += rendering.check(template)
+        for channel in _channels_of(campaign, template):
+            if channel != "email":
+                found += short.check(template, channel)
     return list(dict.fromkeys(found))
+
+
+def _channels_of(campaign: Campaign, template: str) -> list[str]:
+    """The channels that carry this template."""
+    steps = [step for step in campaign.steps if template in step.templates]
+    return list(dict.fromkeys(channel for step in steps for channel in campaign.offers(step)))
 
 
 def calendar_faults(path: Path, calendar: Calendar, campaigns: Collection[str]) -> list[Fault]:
@@ -56,7 +66,11 @@ def _templates(campaign: Campaign) -> Iterator[tuple[Place, str]]:
         places: list[tuple[Place, str]] = [(("template",), step.template)] if step.template else []
         places += [(("variants", i, "template"), variant.template) for i, variant in enumerate(step.variants)]
         for place, template in places:
-            if template not in names:
+            for channel in campaign.offers(step):
+                if channel != "email" and short.file_of(template, channel) is None:
+                    what = f"there are no words for {channel}; add include/templates/{template}.{channel}.j2"
+                    yield ("steps", number, *place), what
+            if "email" in campaign.offers(step) and template not in names:
                 what = f'there is no template "{template}"{did_you_mean(template, names)}; add include/templates/{template}.mjml.j2'
                 yield ("steps", number, *place), what
 
@@ -114,6 +128,17 @@ def _calendar(campaign: Campaign) -> Iterator[tuple[Place, str]]:
     for number, step in enumerate(campaign.steps):
         if told := _outside(campaign, step, calendar):
             yield ("steps", number, "at"), told
+        if told := _closed(campaign, step, calendar):
+            yield ("steps", number, "id"), told
+
+
+def _closed(campaign: Campaign, step: Step, calendar: Calendar) -> str | None:
+    """A window that a channel's legal hours leave nothing of: nothing would ever be sent."""
+    for channel in campaign.offers(step) if campaign.kind == "marketing" else ():
+        window = calendar.window_on(channel, campaign.id)
+        if window.opens >= window.closes:
+            return f"the send window of this campaign lies outside the legal hours of {channel}; move it in include/calendar.yml"
+    return None
 
 
 def _outside(campaign: Campaign, step: Step, calendar: Calendar) -> str | None:

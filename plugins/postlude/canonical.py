@@ -11,7 +11,7 @@ from dataclasses import dataclass
 # `id`: text without outer blanks. `!`: must be mapped and filled in every row; `?`: must be filled where it is mapped.
 _ROWS = """
 customers: source_customer_id id!, email id, first_name text, last_name text, locale id, time_zone id, country text,
-    marketplace boolean, email_verified boolean, person_key id, created_at timestamptz, updated_at timestamptz
+    phone id, marketplace boolean, email_verified boolean, person_key id, created_at timestamptz, updated_at timestamptz
 consents: source_customer_id id!, channel id?, topic id!, granted boolean!, at timestamptz!, basis id!
 products: sku text!, name text, category text, price numeric, url id, image_url id, in_stock boolean,
     updated_at timestamptz

@@ -26,10 +26,13 @@ from rich.table import Table
 from postlude import (
     __version__,
     cli_approve,
+    cli_banner,
     cli_coupons,
+    cli_dead,
     cli_feeds,
     cli_identities,
     cli_quarantine,
+    cli_quotas,
     cli_source,
     cli_switch,
     db,
@@ -45,10 +48,14 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="The database in use.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_dead.dead_app, name="dead")
+app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_identities.app, name="identities")

@@ -78,7 +78,7 @@ def enrol(
     missed = _candidates(conn, campaign, calendar, now, run_id, look_back=history_before is None)
     after = campaign.reentry.after if isinstance(campaign.reentry, Reentry) else None
     db.run(
-        conn, "31_judge_candidates", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, topic=campaign.topic,
+        conn, "31_judge_candidates", campaign=campaign.id, channels=campaign.every_channel, kind=campaign.kind, topic=campaign.topic,
         exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
         stale_sources=freshness.stale_sources(conn, campaign.feeds, now), now=now,
@@ -160,7 +160,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
     )  # fmt: skip
     planned = db.run(
-        conn, "33_plan_messages", campaign=campaign.id, channel=campaign.channel, kind=campaign.kind, priority=campaign.priority,
+        conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
         holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
@@ -184,6 +184,7 @@ def _steps(campaign: Campaign) -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": step.id,
+                "channels": campaign.offers(step),
                 "template": step.template,
                 "variants": [variant.model_dump() for variant in step.variants],
                 "days": step.on_day,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from postlude import db, mailbox
 from postlude.channels import Channel
+from postlude.hooks import reports
 from postlude.settings import settings
 
 OVERLAP = timedelta(hours=1)  # reports may become visible late; told again they change nothing
@@ -72,6 +73,29 @@ def _reports(reading: mailbox.Reading) -> list[dict[str, Any]]:
     return [{"kind": kinds[reading.kind], "message_id": str(reading.message_id or ""), "detail": detail}]
 
 
+def tell(conn: Connection, now: datetime, batch: int = 2_000) -> int:
+    """Read what providers reported, as it landed: each row becomes an event of ours, is no news, or keeps its problem."""
+    read = 0
+    while True:
+        waiting = list(db.run(conn, "50_untold_reports", now=now, batch=batch))
+        rows: list[dict[str, Any]] = []
+        for row in waiting:
+            try:
+                event = reports.read(row.source, row.raw)
+            except ValueError as error:
+                rows.append({"inbox_id": row.inbox_id, "problem": str(error)[:200]})
+                continue
+            phone = event.pop("phone", None) if event else None
+            rows.append({"inbox_id": row.inbox_id, "payload": event, "nothing": event is None, "phone": phone})
+        if rows:
+            db.run(conn, "50_tell_reports", rows=db.dumps(rows), now=now)
+        read += len(rows)
+        if len(waiting) < batch:
+            if read:
+                db.run(conn, "50_tell_scanners", now=now)
+            return read
+
+
 def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any]:
     """Turn waiting reports into events with their effects. Cost grows with the reports, not with history."""
     total: dict[str, Any] = {
@@ -84,6 +108,7 @@ def apply(conn: Connection, now: datetime, batch: int = 10_000) -> dict[str, Any
         "rated": 0,
         "paused": 0,
     }
+    tell(conn, now)
     while True:
         row = db.run(conn, "50_take_inbox", now=now, batch=batch).one()
         ids = list(row.event_ids)

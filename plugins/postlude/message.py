@@ -63,6 +63,9 @@ class Message:
     list_unsubscribe: http(s) URL that takes the one-click POST of RFC 8058; marketing cannot be written without it.
     list_unsubscribe_mail: address or mailto: URL for the same.
     return_path: envelope sender; None: the sender's address.
+    channel: what it goes through. For anything but "email", `recipient` is a stand-in that only the catcher sees.
+    phone: number of an SMS, E.164. person: opaque key of the customer, for channels that know no address.
+    link: where a banner leads. expires_at: when it stops being true.
     """
 
     message_id: UUID
@@ -80,6 +83,11 @@ class Message:
     list_id: str | None = None
     feedback_id: str | None = None
     return_path: str | None = None
+    channel: str = "email"
+    phone: str | None = None
+    person: UUID | None = None
+    link: str | None = None
+    expires_at: datetime | None = None
 
 
 def frozen(message: Message) -> dict[str, Any]:
@@ -117,7 +125,7 @@ class Outcome:
     released    the intent could not be recorded, so nothing was handed over; the message is as before the claim
 
     reply: sanitised, <= 200 characters. provider_id: the channel's own id. suppress: the recipient's own hard fault.
-    retry_after: what the answer suggests to wait at least; None: the usual schedule.
+    retry_after: what the answer suggests to wait at least; None: the usual schedule. tries: give up after so many; None: the usual.
     """
 
     kind: OutcomeKind
@@ -126,6 +134,7 @@ class Outcome:
     provider_id: str | None = None
     suppress: bool = False
     retry_after: timedelta | None = None
+    tries: int | None = None
 
     def __post_init__(self) -> None:
         if self.suppress and (self.kind, self.scope) != ("refused", "recipient"):
@@ -141,6 +150,7 @@ _INVISIBLE = re.compile(  # C0, C1, bidi marks and overrides, BOM
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"\+?\d[\d ().-]{6,20}\d")
 _MAIL = re.compile(r"""(?:"[^"\s]{1,80}"|[^\s<>()\[\],;:"'=]+)@[^\s<>()\[\],;:"']+""")
 
 
@@ -327,6 +337,23 @@ def _headers(message: Message, boundary: str) -> list[tuple[str, str]]:
     else:
         found += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Transfer-Encoding", "base64")]
     return found
+
+
+# what a provider that writes the mail itself must be told; From, To, Subject and the like have fields of their own there
+_OWN = frozenset(
+    {"List-Unsubscribe", "List-Unsubscribe-Post", "List-ID", "Precedence", "Feedback-ID", "Auto-Submitted",
+     "X-Auto-Response-Suppress", "X-Msg-Key", "X-Campaign", "Message-ID"}
+)  # fmt: skip
+
+
+def own_headers(message: Message) -> dict[str, str]:
+    """The headers of `to_bytes` that are ours to give, unfolded, for a provider that takes fields instead of bytes."""
+    return {name: value.replace("\r\n ", " ") for name, value in _headers(message, "") if name in _OWN}
+
+
+def mask_numbers(text: str) -> str:
+    """A text without telephone numbers, for storing what a provider said."""
+    return _NUMBER.sub("<number>", text)
 
 
 def _token(value: str) -> str:

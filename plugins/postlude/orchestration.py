@@ -346,12 +346,35 @@ def total(counts: Mapping[str, Any] | Iterable[Mapping[str, Any] | None]) -> Cou
 def use_connection() -> None:
     """Point the library at the Airflow connection `postlude_db`, unless POSTLUDE_DB_URL is set already.
 
-    Without either, the embedded server below POSTLUDE_HOME is used. Sources find their connections in Airflow too.
+    Without either, the embedded server below POSTLUDE_HOME is used. Sources find their connections in Airflow too, and once sending
+    is switched on the channels do.
     """
     from postlude.sources import _connections
 
     if _airflow_connection not in _connections.look_up:
         _connections.look_up.append(_airflow_connection)
+    _use_database()
+    _use_channels()
+
+
+def _use_channels() -> None:
+    """`postlude_email`, `postlude_sms` and `postlude_webhook` are Airflow connections; POSTLUDE_..._URL goes before them."""
+    from postlude.settings import settings
+
+    if not settings().sending:
+        return  # nothing leaves the house, so nobody's key is fetched
+    for name in ("EMAIL", "SMS", "WEBHOOK"):
+        if os.environ.get(f"POSTLUDE_{name}_URL"):
+            continue
+        try:
+            found = BaseHook.get_connection(f"postlude_{name.lower()}")
+        except AirflowNotFoundException:
+            continue
+        os.environ[f"POSTLUDE_{name}_URL"] = found.get_uri()
+        settings.cache_clear()
+
+
+def _use_database() -> None:
     if os.environ.get("POSTLUDE_DB_URL"):
         return
     try:

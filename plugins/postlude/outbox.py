@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, freshness, pace, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, pace, rendering, switch, tokens
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
@@ -31,15 +32,16 @@ from postlude.channels import Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.message import Address, Message, Outcome, frozen, thawed, to_bytes
+from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
+from postlude.quotas import Quotas
+from postlude.rendering import short
+from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-# minutes until the next try; the message's own expiry ends them
-BACKOFF = (5, 15, 45, 120, 240)
 # judging the feeds costs more than judging a batch, and they do not go stale within a minute
 FEEDS_KEPT = timedelta(minutes=1)
 # so many failures of the relay in a row end the run; fewer where there are fewer connections
@@ -80,6 +82,7 @@ class Outbox:
     channel_name: str = "email"
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
+    quotas: Quotas = field(default_factory=Quotas)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -111,7 +114,7 @@ class Outbox:
                 lambda: self.channel.connect(self.url),
                 self._hand_over,
                 self._ledger.flush,
-                lambda mail: self._pace.begin(pace.family(mail[1].email)),
+                lambda mail: self._pace.begin(self._provider(mail)),
             ) as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
@@ -182,6 +185,7 @@ class Outbox:
         live, shops = self._live(now)
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
+            self.quotas.lock(conn, self.channel_name, now)
             people = sorted(set(
                 db.run(
                     conn, "40_lock_due", **mail, stopped_shops=[stop.name for stop in shops],
@@ -194,6 +198,10 @@ class Outbox:
             due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
             db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
             judged = self._judge(conn, live, due, now)
+            no_place = self.quotas.share_out(
+                conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
+            )
+        judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
         with self._counting:
             for row in judged:
                 if row.state != "sending":
@@ -219,7 +227,7 @@ class Outbox:
         """Read every rule for these messages; ghosts: for the ghosts among them, with the others as competitors."""
         windows = []
         for campaign in live:
-            window = self.calendar.window_of(campaign.id)
+            window = self.calendar.window_on(self.channel_name, campaign.id)
             days = self.calendar.weekday_numbers(campaign.id)
             resumed = self.calendar.resumed(campaign.id, campaign.kind, now)
             windows.append(
@@ -273,7 +281,7 @@ class Outbox:
             return {row.message_id: row for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        provider = pace.family(mail[1].email)
+        provider = self._provider(mail)
         try:
             self._hand_over_to(provider, send, *mail)
         finally:
@@ -291,7 +299,7 @@ class Outbox:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
             else:
                 message, coupon = write(letter, self.clock(), 1.0 if self.lanes > 1 else 0.0)
-                raw = to_bytes(message)
+                raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
@@ -349,6 +357,10 @@ class Outbox:
         for intent in intents if stops else ():
             intent.stop = str(self._stop_of(intent.letter, stops) or "")
 
+    def _provider(self, mail: Mail) -> str:
+        """The mailbox provider whose pace counts; other channels have one provider, their own."""
+        return pace.family(mail[1].email) if self.channel_name == "email" else self.channel_name
+
     def _stop_of(self, letter: Row[Any], stops: list[switch.Stop]) -> switch.Stop | None:
         """The stop among `stops` that covers this message."""
         of = (letter.campaign_id, self.channel_name, letter.source_id, letter.kind)
@@ -368,14 +380,12 @@ class Outbox:
         elif outcome.kind == "refused":
             state, reason = "failed", f"refused_{outcome.scope}"
         else:
-            blameless = outcome.kind == "released" or outcome.scope in ("relay", "configuration")
-            # whose fault it is not waits no longer than the breaker does
-            usual = 1 if blameless else BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]
-            wait = outcome.retry_after or timedelta(minutes=usual)
-            state, reason, more = "scheduled", "not_now", int(blameless)
-            send_at = now if outcome.kind == "released" else now + wait
-            if not blameless and claim.attempt >= claim.max_attempts:
-                state, reason, send_at = "failed", "attempts_used_up", None
+            wait = next_try(outcome, claim.attempt, claim.max_attempts, claim.message_id)
+            state, reason, more = "scheduled", "not_now", int(blameless(outcome))
+            if wait is None:
+                state, reason = "failed", "mailbox_full" if outcome.tries else "attempts_used_up"
+            else:
+                send_at = now + wait
         self._finish(claim, state, reason, outcome.reply or None, outcome, send_at, more)
 
     def _finish(
@@ -410,6 +420,11 @@ class Outbox:
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
 
 
+def _put_off(row: Row[Any]) -> Any:
+    """The row of a claim that found no place."""
+    return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
+
+
 def recover(engine: Engine, now: datetime) -> dict[str, int]:
     """Take back the claims of workers that are gone: released when nothing was handed over, else unknown."""
     with db.transaction(engine) as conn:
@@ -439,9 +454,15 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
         raise rendering.RenderError("the campaign no longer has this step")
     coupon = _coupon(step, letter, now)
     context = _context(letter, definition, theme, coupon, now)
-    content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
-    unsubscribe = context["links"]["unsubscribe"]
     marketing = letter.kind == "marketing"
+    if letter.channel == "email":
+        content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
+    else:
+        words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
+        content = rendering.Content(words.title or definition["name"], "", "", words.text)
+    if marketing:
+        content = _lawful(content, letter, theme)
+    unsubscribe = context["links"]["unsubscribe"]
     domain = theme.sender.address.rpartition("@")[2]
     name = " ".join(f"{letter.first_name} {letter.last_name}".split())
     message = Message(
@@ -450,7 +471,12 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
         kind=letter.kind,
         sender=Address(theme.sender.address, theme.sender.name),
         reply_to=Address(theme.sender.reply_to, theme.sender.name),
-        recipient=Address(letter.email or "", name),
+        recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
+        channel=letter.channel,
+        phone=letter.phone if letter.channel == "sms" else None,
+        person=letter.person,
+        link=theme.shop.url,
+        expires_at=letter.expires_at,
         subject=content.subject,
         text=content.text,
         html=content.html,
@@ -463,6 +489,36 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
         feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
     )
     return message, coupon["code"] if coupon else None
+
+
+def _signed(message: Message, raw: bytes) -> bytes:
+    """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
+    config = settings()
+    if config.dkim_key is None or message.channel != "email":
+        return raw
+    domain = envelope(message.sender.address).rpartition("@")[2]
+    return dkim.signed(raw, domain, config.dkim_selector, dkim.kept_key(config.dkim_key), message.date)
+
+
+def _lawful(content: rendering.Content, letter: Row[Any], theme: Any) -> rendering.Content:
+    """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
+    rule = legal.load_law().rule(letter.country, letter.locale)
+    if letter.channel == "sms":
+        return content._replace(text=legal.labelled(rule, content.text))
+    if letter.channel != "email":
+        return content
+    if lacking := list(legal.missing(rule, theme.shop, content.text, content.html)):
+        raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
+    return content._replace(subject=legal.labelled(rule, content.subject))
+
+
+def _recipient(letter: Row[Any]) -> str:
+    """The mail address; for other channels one that stands for the person in the catcher and leads nowhere."""
+    if letter.channel == "email":
+        return letter.email or ""
+    return (
+        f"{(letter.phone or '').lstrip('+') if letter.channel == 'sms' else letter.person.hex}@{letter.channel}.invalid"
+    )
 
 
 def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:

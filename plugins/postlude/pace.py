@@ -11,39 +11,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Engine
 
 from postlude import db
+from postlude.providers import provider_of
 from postlude.settings import settings
 
-_FAMILIES = {
-    "gmail": "gmail.com googlemail.com",
-    "outlook": "outlook.* hotmail.* live.* msn.com passport.com windowslive.com",
-    "yahoo": "yahoo.* ymail.com rocketmail.com aol.* aim.com",
-    "icloud": "icloud.com me.com mac.com",
-    "naver": "naver.com",
-    "daum": "daum.net hanmail.net kakao.com",
-    "gmx": "gmx.* web.de mail.com",
-    "mailru": "mail.ru inbox.ru list.ru bk.ru",
-    "yandex": "yandex.* ya.ru",
-    "qq": "qq.com foxmail.com",
-    "netease": "163.com 126.com yeah.net",
-}
-_BY_DOMAIN = {domain: family for family, domains in _FAMILIES.items() for domain in domains.split()}
 _MINUTE = timedelta(minutes=1)
-
-
-@lru_cache(maxsize=10_000)
-def _family_of(domain: str) -> str:
-    return _BY_DOMAIN.get(domain) or _BY_DOMAIN.get(f"{domain.partition('.')[0]}.*") or domain
 
 
 def family(address: str | None) -> str:
     """The provider behind an address: `gmail` for googlemail.com, `outlook` for hotmail.co.uk; else the domain itself."""
-    return _family_of((address or "").rpartition("@")[2].lower())
+    return provider_of((address or "").rpartition("@")[2])
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from postlude import (
     freshness,
     identities,
     intake,
+    legal,
     outbox,
     quality,
     quarantine,
@@ -39,6 +41,8 @@ from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.quotas import load_quotas
+from postlude.rendering import load_theme
 from postlude.settings import settings
 from postlude.sources import Source, load_source, reader
 
@@ -402,17 +406,21 @@ def campaign_files() -> list[str]:
 # ---------------------------------------------------------------- delivery and feedback
 
 
-def transport(now: datetime | None = None) -> tuple[str, str]:
-    """Channel module and URL that mail goes through: the relay when sending is switched on, else the catcher.
+CHANNELS = ("email", "sms", "webhook", "banner")
 
-    now: the clock of a run by hand. A clock in the past is a rehearsal; it never reaches a real relay.
-    Raises InputError when that is asked for, or when sending is on without a relay.
+
+def routes(now: datetime | None = None) -> dict[str, tuple[str, str]]:
+    """Channel -> channel module and URL it goes through: as set when sending is switched on, else the catcher for all.
+
+    now: the clock of a run by hand. A clock in the past is a rehearsal; it never reaches anybody outside.
+    Raises InputError when that is asked for, or when sending is on and mail has no way out.
     """
     config = settings()
     if not config.sending:
         port, reports = config.catcher_smtp_port, f"http://127.0.0.1:{config.catcher_http_port}/api/events"
-        return "smtp", config.catcher_url or f"smtp://127.0.0.1:{port}?starttls=never&events={reports}"
-    if not config.smtp_url:
+        url = config.catcher_url or f"smtp://127.0.0.1:{port}?starttls=never&events={reports}"
+        return dict.fromkeys(CHANNELS, ("smtp", url))
+    if not (config.email_url or config.smtp_url):
         raise InputError(
             "POSTLUDE_SENDING is on but POSTLUDE_SMTP_URL is empty; write e.g. smtp://user:password@relay.example:587"
         )
@@ -420,7 +428,19 @@ def transport(now: datetime | None = None) -> tuple[str, str]:
         raise InputError(
             f"as of {now:%Y-%m-%d %H:%M} UTC lies in the past and sending is switched on; what is due now is sent by a run of now"
         )
-    return "smtp", config.smtp_url
+    urls = {
+        "email": config.email_url or config.smtp_url,
+        "sms": config.sms_url,
+        "webhook": config.webhook_url,
+        "banner": "banner:" if config.banners else "",
+    }
+    return {name: (_module_of(url), url) for name, url in urls.items() if url}
+
+
+def _module_of(url: str) -> str:
+    """The channel module a URL names by its scheme."""
+    scheme = url.partition(":")[0].lower()
+    return "smtp" if scheme == "smtps" else scheme
 
 
 def deliver(
@@ -437,27 +457,53 @@ def deliver(
 
     Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
     """
-    name, url = transport(clock())
+    ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
-    box = outbox.Outbox(
-        engine=db.default_engine(), channel=channel(name), url=url, campaigns=_sound_campaigns(), calendar=calendar(), clock=clock,
-        worker=worker, shard=shard, shards=shards, batch=settings().batch,
-        lanes=settings().connections,
-    )  # fmt: skip
-    with told_to_stop(box.stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+    campaigns, plan = _sound_campaigns(), calendar()
+    faults: list[str] = []
+    down: list[str] = []
+    boxes: list[outbox.Outbox] = []
+
+    def stop() -> None:
+        stopping.set()
+        for box in boxes:
+            box.stop()
+
+    stopping = threading.Event()
+    with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
+            due = {row.channel: row.people for row in db.run(conn, "40_channels_due", now=clock())}
         _note_feeds(clock(), run_id)
-        counts.update(box.deliver(progress))
+        for missing in sorted(name for name, people in due.items() if people and name not in ways):
+            # said at every run: these messages wait, and expire in the end
+            counts[f"no_way_out:{missing}"] = 1
+            log.error(
+                "messages wait for the channel %s, which is not set; set POSTLUDE_%s_URL", missing, missing.upper()
+            )
+        for name, (module, url) in ways.items():
+            if name not in due or stopping.is_set():
+                continue
+            box = outbox.Outbox(
+                engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
+                worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
+                lanes=settings().connections, quotas=load_quotas(),
+            )  # fmt: skip
+            boxes.append(box)
+            for key, count in box.deliver(progress).items():
+                counts[key] = counts.get(key, 0) + count
+            faults += box.faults
+            if box.counts["relay_down"]:
+                down.append(name)
         if counts.get("held:coupon_exhausted"):
             with db.transaction() as conn:
                 coupons.watch(conn, clock())
-        if box.faults:
-            raise InputError(sorted_faults(box.faults))
-        if counts.get("relay_down"):
+        if faults:
+            raise InputError(sorted_faults(faults))
+        if down:
             raise Unavailable(
-                f"the relay does not take mail; {counts.get('sent', 0)} messages went before, the rest waits"
+                f"the relay does not take {' and '.join(down)}; {counts.get('sent', 0)} messages went before, the rest waits"
             )
     return counts
 
@@ -494,9 +540,12 @@ def recover(now: datetime, run_id: str) -> Counts:
 
 def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Land what the channel reports. Raises Unavailable."""
-    name, url = transport()
     with _recorded("collect", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(feedback_stage.collect(conn, channel(name), url, "email", now))
+        for name, (module, url) in routes().items():
+            # one catcher stands for all channels: asked once
+            if name == "email" or url != routes()["email"][1]:
+                for key, count in feedback_stage.collect(conn, channel(module), url, name, now).items():
+                    counts[key] = counts.get(key, 0) + count
     if maildir := settings().mailbox:
         with _recorded("collect", "mailbox", now, run_id, origin) as found:
             with db.transaction() as conn:
@@ -564,6 +613,7 @@ def validate() -> list[Fault]:
     if days := collect_faults(calendar):
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
+    faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])

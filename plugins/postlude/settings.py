@@ -45,12 +45,27 @@ class Settings(BaseSettings):
     # sending
     sending: bool = Field(False, description="false: whatever the channel connection says, mail goes to the catcher")
     smtp_url: str = Field("", description="smtp://user:password@host:port of the real relay; used when `sending` is on")
+    email_url: str = Field("", description="where mail leaves: smtp://, ses://, sendgrid://, ...; empty: `smtp_url`")
+    sms_url: str = Field("", description="where text messages leave: sms://ACCOUNT:TOKEN@?from=..., or webhook://...")
+    webhook_url: str = Field("", description="your own system for push and the like: webhook://:SECRET@host/path")
+    banners: bool = Field(True, description="show banners on the shop's pages, when `sending` is on")
+    sms_segments: int = Field(4, ge=1, le=10, description="a text that needs more messages than this is not sent")
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
     catcher_smtp_port: int = 18025
     catcher_http_port: int = 18026
+    dkim_key: Path | None = Field(
+        None, description="private key (PEM) that signs mails; none: the relay signs, or nobody"
+    )
+    dkim_selector: str = Field("postlude", pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
     bounce_domain: str = Field(
         "", description="domain whose mail lands in `mailbox`; set: every message has an own bounce address"
     )
+    hook_ses: str = Field("", description="topics SES reports to, comma separated ARNs; empty: /hooks/ses is closed")
+    hook_sendgrid: str = Field("", description="SendGrid's public key for signed events, base64")
+    hook_mailgun: str = Field("", description="Mailgun's HTTP webhook signing key")
+    hook_postmark: str = Field("", description="user:password that Postmark sends along")
+    hook_sms: str = Field("", description="Twilio's auth token, which signs its requests")
+    hook_webhook: str = Field("", description="secret with which your own system signs what it reports")
     mailbox: Path | None = Field(None, description="Maildir in which bounces, complaints and replies arrive")
     web_url: str = Field(
         "http://127.0.0.1:18027", description="where the public pages (unsubscribe, score) are reached"

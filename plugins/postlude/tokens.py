@@ -16,7 +16,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
@@ -119,6 +119,42 @@ def bounced_message(address: str) -> UUID | None:
     message_id = UUID(bytes=base64.b32decode(hit[1].upper() + "======"))
     good = [hmac.compare_digest(_bounce_mac(key, message_id), hit[2]) for key in _keys().values()]
     return message_id if any(good) else None
+
+
+# ---------------------------------------------------------------- signed requests
+
+
+def webhook_signature(secret: str, stamp: int, body: bytes) -> str:
+    """The header Postlude-Signature of a request: `t=<unix time>,v1=<hex>`, HMAC-SHA256 over "<t>." and the raw body."""
+    digest = hmac.digest(secret.encode(), str(stamp).encode() + b"." + body, "sha256").hex()
+    return f"t={stamp},v1={digest}"
+
+
+def webhook_verified(secret: str, header: str, body: bytes, now: datetime, tolerance: timedelta) -> bool:
+    """Was this body signed with the secret, not longer ago than `tolerance`? Several v1= are allowed, for rotation."""
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    stamps = [value for key, _, value in parts if key == "t"]
+    if len(stamps) != 1 or not re.fullmatch(r"[0-9]{1,12}", stamps[0]):
+        return False
+    good = [
+        hmac.compare_digest(webhook_signature(secret, int(stamps[0]), body), f"t={stamps[0]},v1={value}")
+        for key, _, value in parts
+        if key == "v1" and value.isascii()
+    ]
+    return any(good) and abs(now.timestamp() - int(stamps[0])) <= tolerance.total_seconds()
+
+
+def banner_token(person: UUID, last_day: date) -> str:
+    """Opens the banners of one customer (an opaque key) until the end of `last_day`, UTC."""
+    return sign("banner", person.hex, f"{last_day:%Y%m%d}")
+
+
+def banner_person(token: str, today: date) -> UUID:
+    """Whose banners a token opens. Raises BadToken, also for one that has run out."""
+    person, last_day = (*verify("banner", token), "")[:2]
+    if not re.fullmatch(r"[0-9a-f]{32}", person) or last_day < f"{today:%Y%m%d}":
+        raise BadToken("this link is not one of ours, or has run out")
+    return UUID(person)
 
 
 def _bounce_mac(key: bytes, message_id: UUID) -> str:

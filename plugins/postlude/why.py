@@ -51,7 +51,8 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
     closed = calendar.blackouts + [date.fromisoformat(day) for day in holidays]
     facts = db.run(
-        conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel, kind=campaign.kind,
+        conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel,
+        channels=campaign.every_channel, kind=campaign.kind,
         topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
         draws=db.dumps(campaign.control_groups), rules=db.dumps(pressure.rules),
         reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
@@ -62,7 +63,7 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
     _trigger(conn, person, campaign, calendar, facts, now, say)
     reachable = {
         None: "has an address and agreed to it",
-        "no_consent": f"has not agreed to {campaign.topic} by {campaign.channel}",
+        "no_consent": f"has not agreed to {campaign.topic} by {' or '.join(campaign.every_channel)}",
         "no_address": "has no usable address",
         "marketplace": "bought through a marketplace only",
     }

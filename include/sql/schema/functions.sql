@@ -94,31 +94,51 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of is 'Why not to write to this address; null: nothing against it. Obeyed from the moment it is known, whatever now_ says.';
 
-create or replace function suppression_of_person(customer bigint, kind_ text, now_ timestamptz) returns text
+create or replace function address_on(channel_ text, address_ text, phone_ text) returns text
+language sql immutable parallel safe as $$
+    select case channel_ when 'email' then address_ when 'sms' then phone_ end
+$$;
+comment on function address_on is 'What a channel writes to, as suppressions name it; null: a channel without addresses (banner, webhook), or none known.';
+
+create or replace function suppresses(suppressed text, reason text, channel_ text, address_ text, phone_ text) returns boolean
+language sql immutable parallel safe as $$
+    -- what was said about one address speaks of its channel; who complained, was erased or taken out by hand is left alone everywhere
+    select coalesce(suppressed = case channel_ when 'email' then address_ when 'sms' then phone_ end, false)
+        or reason in ('complained', 'erased', 'manual')
+$$;
+comment on function suppresses is 'Does a suppression of one of a person''s addresses hold on this channel?';
+
+drop function if exists suppression_of_person(bigint, text, timestamptz);
+create or replace function suppression_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
-    select s.reason from customers as c join suppressions as s on s.address = c.address
+    select s.reason from customers as c join suppressions as s on s.address = any(array[c.address, c.phone])
     where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
+      and suppresses(s.address, s.reason, channel_, c.address, c.phone)
       and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
     order by s.since limit 1
 $$;
-comment on function suppression_of_person is 'Why not to write to this person, under all addresses that belong to them; null: nothing against it.';
+comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
 
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
     -- written into the statement that calls it: no call per customer
     select c.customer_id, case
         when c.marketplace then 'marketplace'
-        when c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$' then 'no_address'
+        when channel_ = 'email' and (c.address is null or c.address !~ '^[^@\s]+@[^@\s]+$') then 'no_address'
+        when channel_ = 'sms' and c.phone is null then 'no_address'
         else coalesce(
             (
                 select s.reason from postlude.suppressions as s
-                where s.address = c.address and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+                where s.address = any(array[c.address, c.phone])
+                  and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+                  and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
                 order by s.since limit 1
             ),
             (
-                select s.reason from postlude.customers as x join postlude.suppressions as s on s.address = x.address
+                select s.reason from postlude.customers as x join postlude.suppressions as s on s.address = any(array[x.address, x.phone])
                 where x.merged_into = c.customer_id and s.reason <> 'hard_bounce'
+                  and postlude.suppresses(s.address, s.reason, channel_, x.address, x.phone)
                   and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
                 order by s.since limit 1
             ),
@@ -139,6 +159,59 @@ language sql stable parallel safe as $$
     select r.reason from postlude.reachability(channel_, kind_, topic_, now_) as r where r.customer_id = customer
 $$;
 comment on function unreachable is 'Why this person must not be written to at all (marketplace, no_address, a suppression, no_consent); null: may be.';
+
+create or replace function channels_of(definition jsonb) returns text[]
+language sql immutable parallel safe as $$
+    -- versions written before there were several channels have only the one
+    select case
+        when jsonb_typeof(definition -> 'every_channel') = 'array'
+            then array(select jsonb_array_elements_text(definition -> 'every_channel'))
+        else array[coalesce(definition ->> 'channel', 'email')]
+    end
+$$;
+comment on function channels_of is 'All channels the steps of a campaign may use.';
+
+create or replace function reachability_on(channels text[], kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
+language sql stable parallel safe as $$
+    -- nearly every campaign has one channel, and pays for one
+    select r.customer_id, case
+        when cardinality(channels) = 1 then r.reason
+        else (
+            select x.reason
+            from unnest(channels) with ordinality as o (channel, place)
+            cross join lateral postlude.reachability(o.channel, kind_, topic_, now_) as x
+            where x.customer_id = r.customer_id
+            order by x.reason is not null, o.place limit 1
+        )
+    end
+    from postlude.reachability(channels[1], kind_, topic_, now_) as r
+$$;
+comment on function reachability_on is 'For every customer why none of the channels may be used: the reason of the first; null: one of them may. For planning.';
+
+create or replace function unreachable_on(customer bigint, channels text[], kind_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select r.reason from postlude.reachability_on(channels, kind_, topic_, now_) as r where r.customer_id = customer
+$$;
+comment on function unreachable_on is 'Why this person can be written to on none of the channels: the reason of the first; null: on one it is possible.';
+
+create or replace function channel_choices(channels text[], kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, channel text)
+language sql stable parallel safe as $$
+    select c.customer_id, case
+        when cardinality(channels) = 1 then channels[1]
+        else coalesce(
+            (
+                select o.channel
+                from unnest(channels) with ordinality as o (channel, place)
+                cross join lateral postlude.reachability(o.channel, kind_, topic_, now_) as x
+                where x.customer_id = c.customer_id and x.reason is null
+                order by o.channel is distinct from c.preferred_channel, o.place limit 1
+            ),
+            channels[1]
+        )
+    end
+    from postlude.customers as c
+$$;
+comment on function channel_choices is 'For every customer the channel of a message: the preferred one if it is offered and reaches them, else the first that reaches them; none: the first, whose refusal is stored.';
 
 create or replace function exit_facts(rules jsonb, customer bigint, order_ bigint, since timestamptz, now_ timestamptz) returns table (fact text)
 language sql stable parallel safe as $$
@@ -382,6 +455,14 @@ language sql immutable parallel safe as $$
     end
 $$;
 comment on function postlude.to_day is 'An ISO 8601 date (a wall time after it is cut off), or null when the text is none.';
+
+create or replace function postlude.to_phone(given text) returns text
+language sql immutable parallel safe as $$
+    -- a number without its country is not guessed at: the customer is kept, and has none
+    select case when n.number ~ '^[+][1-9][0-9]{6,14}$' then n.number end
+    from (select regexp_replace(regexp_replace(btrim(given), '^00', '+'), '[ ()./-]', '', 'g') as number) as n
+$$;
+comment on function postlude.to_phone is 'A telephone number as E.164 writes it (+4930123456), or null when the text is none.';
 
 create or replace function postlude.to_flag(given text) returns boolean
 language sql immutable parallel safe as $$
@@ -916,7 +997,7 @@ create or replace function postlude.evidence_of(message uuid) returns text
 language sql stable parallel safe set search_path = postlude as $$
     select e.kind from events as e
     where e.message_id = message
-      and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'replied', 'rated', 'unsubscribed')
+      and e.kind in ('delivered', 'bounced', 'complained', 'opened', 'clicked', 'scanned', 'replied', 'rated', 'unsubscribed')
     order by e.at limit 1
 $$;
 comment on function postlude.evidence_of is 'The first report that proves that a message was accepted (only what was accepted can bounce); null: none.';

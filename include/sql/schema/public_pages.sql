@@ -15,12 +15,12 @@ comment on function public_land is 'Keeps what a person or a provider said until
 create or replace function public_unsubscribe(message uuid, now_ timestamptz) returns void
 language sql as $$
     insert into suppressions (address, scope, reason, since)
-    select distinct c.address, 'marketing', 'unsubscribed', now_
+    select distinct address_on(m.channel, c.address, c.phone), 'marketing', 'unsubscribed', now_
     from messages as m join customers as c using (customer_id)
-    where m.message_id = message and c.address is not null
+    where m.message_id = message and address_on(m.channel, c.address, c.phone) is not null
     on conflict (address, scope, reason) where lifted_at is null do nothing
 $$;
-comment on function public_unsubscribe is 'No marketing any more to the address of the customer who got this message, from this commit on.';
+comment on function public_unsubscribe is 'No marketing any more to the address or number this message went to, from this commit on.';
 
 create or replace function public_locale(message uuid) returns text
 language sql stable as $$
@@ -34,7 +34,7 @@ language sql stable as $$
     select
         regexp_replace(c.address, '^(.).*@(.).*(\.[^.]+)$', '\1…@\2…\3'),
         break_until(c.customer_id, now_),
-        suppression_of_person(c.customer_id, 'marketing', now_),
+        suppression_of_person(c.customer_id, 'email', 'marketing', now_),
         array(select t from unnest(topics) as t where consented(c.customer_id, 'email', t, now_))
     from messages as m join customers as c using (customer_id)
     where m.message_id = message
@@ -74,11 +74,45 @@ begin
             where break_until(person.customer_id, now_) is null;
         end if;
     end if;
-    return suppression_of_person(person.customer_id, 'marketing', now_);
+    return suppression_of_person(person.customer_id, 'email', 'marketing', now_);
 end
 $$;
 comment on function public_prefer is
     'Keeps the topics a person wants or does not want, a break (0: it is over), in one go; returns what else stands against writing to them.';
+
+create or replace function public_banners(person_ uuid, now_ timestamptz)
+returns table (message_id uuid, title text, body text, link text, shown_until timestamptz)
+language sql stable as $$
+    select b.message_id, b.title, b.body, b.link, b.shown_until
+    from banners as b
+    where b.person = person_ and b.shown_from <= now_ and b.shown_until > now_
+    order by b.shown_from desc, b.message_id
+    limit 5
+$$;
+comment on function public_banners is 'What the shop''s page shows to one person now, the newest first.';
+
+create or replace function public_take_token(provider_ text, token_ text, body_hash_ text, now_ timestamptz) returns boolean
+language sql as $$
+    insert into webhook_tokens as w (provider, token, body_hash, seen_at)
+    select provider_, token_, body_hash_, now_
+    where length(provider_) <= 20 and length(token_) <= 200 and length(body_hash_) <= 64
+    on conflict (provider, token) do update set seen_at = w.seen_at
+    returning w.body_hash = body_hash_
+$$;
+comment on function public_take_token is 'May a signed token be used for this body? The first body that comes with it has it for ever.';
+
+create or replace function public_land_report(source_ text, key_ text, raw_ jsonb, now_ timestamptz) returns bigint
+language sql as $$
+    with kept as (
+        insert into event_inbox (received_at, source, dedupe_key, payload, raw)
+        select now_, source_, key_, '{}', raw_
+        where length(source_) <= 20 and length(key_) <= 500
+        on conflict (dedupe_key) do nothing
+        returning 1
+    )
+    select count(*) from kept
+$$;
+comment on function public_land_report is 'Keeps what a provider reported, as it came, until the feedback stage reads it; the same key is kept once. How many are new.';
 
 do $$
 declare

@@ -19,6 +19,7 @@ _CONNECTION = ("banner", "ehlo", "tls", "auth")  # nothing was said about a mess
 _SOON = timedelta(minutes=1)
 _GREYLISTED = timedelta(minutes=5)
 _MAILBOX_FULL = timedelta(hours=4)
+_FULL_TRIES = 3
 
 
 def lost(phase: str, why: str) -> Outcome:
@@ -63,7 +64,7 @@ def _judge_sender(reply: Reply, text: str) -> Outcome:
 
 def _temporary(phase: str, reply: Reply, text: str) -> Outcome:
     if reply.enhanced == "4.2.2":
-        return Outcome("deferred", "recipient", text, retry_after=_MAILBOX_FULL)
+        return Outcome("deferred", "recipient", text, retry_after=_MAILBOX_FULL, tries=_FULL_TRIES)
     if reply.enhanced in _THROTTLED or (reply.code == 421 and reply.enhanced.startswith("4.7.")):
         return Outcome("deferred", "policy", text, retry_after=_GREYLISTED)
     if reply.code == 421 or reply.enhanced == "4.4.2" or reply.enhanced.startswith("4.3."):
@@ -77,8 +78,10 @@ def _permanent(phase: str, reply: Reply, text: str) -> Outcome:
     crowded = at_rcpt and code == 552 and enhanced in ("", "5.5.3")
     if enhanced in _HARD or code == 556:
         return Outcome("refused", "recipient", text, suppress=True)
-    if enhanced == "5.2.2" or crowded:
-        return Outcome("deferred", "recipient", text, retry_after=_GREYLISTED if crowded else _MAILBOX_FULL)
+    if crowded:
+        return Outcome("deferred", "recipient", text, retry_after=_GREYLISTED)
+    if enhanced == "5.2.2":
+        return Outcome("deferred", "recipient", text, retry_after=_MAILBOX_FULL, tries=_FULL_TRIES)
     scope: Scope
     if enhanced in _MESSAGE or enhanced.startswith(("5.5.", "5.6.")):
         scope = "message"

@@ -221,6 +221,7 @@ def _evaluate(
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     source = context.data_sources.add_sql(name="postlude", connection_string=_connection_string(url, limit))
+    _only_columns(source.get_execution_engine().engine, set(selects.values()))
     try:
         for batch in gate.batches:
             if found.abandoned:
@@ -240,6 +241,18 @@ def _evaluate(
     finally:
         source.get_execution_engine().close()
         source.get_engine().dispose()
+
+
+def _only_columns(engine: Any, wholes: set[str]) -> None:
+    """Great Expectations runs each batch's own select once, to see its columns; the driver would fetch every row for that.
+
+    Expectations are evaluated on it as a subquery and are not touched.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def no_rows(_conn: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
+        return (f"{sql} limit 0" if sql in wholes else sql), parameters
 
 
 def _connection_string(url: URL, limit: timedelta) -> str:

@@ -459,6 +459,7 @@ EVENTS = Gate(
                         "complained",
                         "opened",
                         "clicked",
+                        "scanned",
                         "replied",
                         "rated",
                     ),

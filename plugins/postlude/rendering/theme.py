@@ -33,6 +33,7 @@ class Shop(Strict):
     postal_address: Line = Field(description="stands in every footer; the law of most countries asks for it")
     support_email: Address
     support_hours: Line
+    phone: str = Field("", max_length=40, description="stands in every footer where it is known; Korea asks for it")
     returns_url: Link
     privacy_url: Link
     loyalty_name: Line = Field(description="what the loyalty club is called")

@@ -20,6 +20,7 @@ CONTEXT: Mapping[str, str] = {
     "shop.url": "the shop's front page",
     "shop.postal_address": "stands in every footer",
     "shop.support_email": "where people write to",
+    "shop.phone": "may be empty: ask `{% if shop.phone %}`",
     "shop.support_hours": "when somebody answers",
     "shop.returns_url": "the returns policy",
     "shop.privacy_url": "the privacy notice",

@@ -3,6 +3,8 @@
     GET  /u/{token}   a page with one button          GET  /s/{token}   the chosen score, a button
     POST /u/{token}   no marketing mail any more      POST /s/{token}   keeps the score, with a comment if there is one
     GET  /p/{token}   topics, a pause, "nothing"      POST /p/{token}   keeps the choice
+    GET  /b/{token}   banners of one customer, JSON
+    POST /hooks/{provider}   what a provider reports, if it proves that it is the provider
     GET  /healthz     200 when the database answers
 
 It connects as a role that may execute the functions of schema/public_pages.sql and nothing else.
@@ -29,11 +31,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from postlude import db
+from postlude import db, hooks
 from postlude.errors import Unavailable
 from postlude.rendering import load_theme
 from postlude.settings import settings
-from postlude.tokens import SCORES, BadToken, verify
+from postlude.tokens import SCORES, BadToken, banner_person, verify
 from postlude.web import pages
 from postlude.web.topics import load_topics
 
@@ -60,12 +62,16 @@ def create_app(engine: Engine, clock: Callable[[], datetime] = _utc_now) -> Fast
         ("/p/{token}", site.prefer, ["POST"]),
         ("/s/{token}", site.score_page, ["GET", "HEAD"]),
         ("/s/{token}", site.score, ["POST"]),
+        ("/b/{token}", site.banners, ["GET", "HEAD"]),
+        ("/hooks/{provider}", site.hook, ["POST"]),
         ("/", site.home, ["GET", "HEAD"]),
         ("/healthz", site.healthz, ["GET"]),
         ("/robots.txt", site.robots, ["GET"]),
     ):
         app.add_api_route(path, answer, methods=methods)
     app.add_exception_handler(BadToken, site.refused)
+    app.add_exception_handler(hooks.NotProven, site.not_proven)
+    app.add_exception_handler(hooks.NotReadable, site.not_readable)
     app.add_exception_handler(Unavailable, site.unavailable)
     app.add_exception_handler(SQLAlchemyError, site.unavailable)
     app.add_exception_handler(HTTPException, site.not_found)
@@ -166,6 +172,72 @@ class _Site:
             _land(conn, f"{key}:comment" if comment else key, payload | ({"comment": comment} if comment else {}), now)
         return locale
 
+    def banners(self, token: str) -> JSONResponse:
+        """For the shop's own pages, wherever they are served from: the token is the only key, and nobody's data is in it."""
+        now = self.clock()
+        person = banner_person(token, now.date())
+        with db.transaction(self.engine) as conn:
+            rows = db.run(conn, "83_banners_of", person=person, now=now).all()
+        shown = [
+            {
+                "id": str(r.message_id),
+                "title": r.title,
+                "text": r.body,
+                "link": r.link,
+                "until": r.shown_until.isoformat(),
+            }
+            for r in rows
+        ]
+        return JSONResponse({"version": 1, "banners": shown}, headers={"access-control-allow-origin": "*"})
+
+    async def hook(self, request: Request, provider: str) -> Response:
+        secret = getattr(settings(), f"hook_{provider}", "") if provider in hooks.PROVIDERS else ""
+        if not secret:
+            raise HTTPException(404)
+        query = f"?{request.url.query}" if request.url.query else ""
+        asked = hooks.Request(
+            url=f"{settings().web_url.rstrip('/')}{request.url.path}{query}",
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.body(),
+        )
+        return JSONResponse({"stored": await run_in_threadpool(self.take_reports, provider, asked, secret)})
+
+    def take_reports(self, provider: str, asked: hooks.Request, secret: str) -> int:
+        """Verify, then store what is new; how much that was. Answered after the commit."""
+        now = self.clock()
+        reports = hooks.verify(provider, asked, secret, now, self.fetch)
+        stored = 0
+        with db.transaction(self.engine) as conn:
+            for report in reports:
+                if report.token:
+                    digest = hashlib.sha256(asked.body).hexdigest()
+                    token = {"provider": provider, "token": report.token[:200], "body_hash": digest, "now": now}
+                    if not db.run(conn, "80_take_token", **token).scalar_one():
+                        raise hooks.NotProven("a token for another body")
+                raw = db.dumps(_storable(report.raw))
+                landed = db.run(conn, "80_land_report", source=provider, key=report.key[:500], raw=raw, now=now)
+                stored += landed.scalar_one()
+        return stored
+
+    def fetch(self, url: str) -> bytes:
+        """An https address of Amazon's; the caller has checked the host."""
+        import httpx
+
+        with httpx.Client(timeout=5, trust_env=False, follow_redirects=False) as client:
+            try:
+                return client.get(url).raise_for_status().content[:MAX_BODY]
+            except httpx.HTTPError as error:
+                raise OSError(type(error).__name__) from None
+
+    async def not_proven(self, request: Request, _error: Exception) -> Response:
+        """Only requests that prove nothing are counted: a provider sends from few addresses, and much."""
+        if self.failures.too_many(request.client.host if request.client else ""):
+            return PlainTextResponse("slow down", 429, {"retry-after": str(int(FAILURE_WINDOW.total_seconds()))})
+        return PlainTextResponse("not proven", 401)
+
+    async def not_readable(self, request: Request, _error: Exception) -> Response:
+        return PlainTextResponse("not readable", 400)
+
     def home(self, request: Request) -> HTMLResponse:
         return self.page(request, "home")
 
@@ -214,6 +286,15 @@ def serve(host: str = "127.0.0.1", port: int | None = None, engine: Engine | Non
     uvicorn.run(
         app, host=host, port=port or settings().web_port, access_log=False, server_header=False, log_level="warning"
     )
+
+
+def _storable(value: object) -> object:
+    """JSON that PostgreSQL can keep: no NUL and no half characters."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {str(_storable(key)): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _land(conn: db.Connection, key: str, payload: dict[str, object], now: datetime) -> None:
@@ -331,14 +412,17 @@ class _Doorman:
                 message["headers"] = [*given, *self.headers, *policy]
             await send(message)
 
+        most = MAX_BODY
+        if scope["path"].startswith("/hooks/"):  # some providers report in batches
+            most = hooks.MAX_BATCH.get(scope["path"].removeprefix("/hooks/"), MAX_BODY)
         body, more = b"", True
-        while more and len(body) <= MAX_BODY:
+        while more and len(body) <= most:
             part = await receive()
             if part["type"] == "http.disconnect":
                 return
             body += part.get("body", b"")
             more = part.get("more_body", False)
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             await PlainTextResponse("too large", 413, {"connection": "close"})(scope, receive, answer)
             return
         parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

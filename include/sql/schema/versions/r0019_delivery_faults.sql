@@ -7,6 +7,9 @@ set local search_path = postlude;
 alter table messages add column lost_answers smallint not null default 0;
 alter table messages add column resend_at timestamptz;
 alter table messages add column quota_day date;
+-- the highest priority first, then who waits longest
+drop index messages_due;
+create index messages_due on messages (channel, priority, send_at, message_id) where state = 'scheduled';
 create index messages_again on messages (resend_at) where state = 'unknown' and resend_at is not null;
 create index messages_dead on messages (finalized_at) where state = 'failed';
 comment on column messages.lost_answers is

@@ -1,0 +1,107 @@
+"""What the law asks of marketing, by the recipient's country: data in include/legal.yml, checked and applied here.
+
+These rows are a starting point, not advice: each names its source and the day somebody last looked at it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from markupsafe import escape
+from pydantic import Field, field_validator
+
+from postlude import yamlfile
+from postlude.errors import Fault
+from postlude.settings import settings
+from postlude.yamlfile import Strict
+
+Need = Literal["name", "postal_address", "support_email", "phone", "privacy_url"]
+
+
+class Rule(Strict):
+    """One country's rules for marketing."""
+
+    law: str = Field(min_length=1, description="which law")
+    source: str = Field(pattern=r"^https://\S+$", description="where it can be read")
+    reviewed_on: dt.date
+    label: str = Field("", description="with what a subject or text must begin")
+    languages: tuple[str, ...] = Field((), description="who reads these and has no known country gets the label too")
+    needs: tuple[Need, ...] = Field((), description="what the mail must say about the shop (include/theme.yml)")
+    note: str = ""
+
+    @field_validator("reviewed_on", mode="before")
+    @classmethod
+    def _day(cls, value: Any) -> Any:
+        return dt.date.fromisoformat(value) if isinstance(value, str) else value
+
+
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Law(Strict):
+    """include/legal.yml"""
+
+    countries: dict[Country, Rule] = Field(min_length=1)
+
+    def rule(self, country: str, locale: str) -> Rule:
+        """The rules for a person. A country that is unknown, or has no row, gets what any of them asks for.
+
+        A label is a word of one language: without a country it goes to those who read that language.
+        """
+        known = self.countries.get(country.strip().upper())
+        if known:
+            return known
+        rows = list(self.countries.values())
+        language = locale[:2].lower()
+        # a country we know and have no row for needs no other country's label
+        labels = [row.label for row in rows if row.label and not country.strip() and language in row.languages]
+        needs = tuple(dict.fromkeys(need for row in rows for need in row.needs))
+        strictest = {"label": labels[0] if labels else "", "needs": needs, "law": "the strictest of all rows"}
+        return rows[0].model_copy(update=strictest)
+
+
+def load_law(path: Path | None = None) -> Law:
+    """The rules in include/legal.yml. Raises InputError with every fault. Read again only when the file changed."""
+    path = path or settings().include / "legal.yml"
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0  # let the reader say what is wrong
+    return _load(path, stamp)
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, _stamp: int) -> Law:
+    return yamlfile.load(path, Law)
+
+
+def faults(shop: Mapping[str, Any], path: Path | None = None) -> list[Fault]:
+    """What a country asks to be told and include/theme.yml does not say, at the row that asks."""
+    path = path or settings().include / "legal.yml"
+    found = []
+    for country, rule in load_law(path).countries.items():
+        for number, need in enumerate(rule.needs):
+            if not shop.get(need):
+                place = ("countries", country, "needs", number)
+                told = (
+                    f"{rule.law} asks for it, and include/theme.yml has no shop.{need}; add it, or take {country} out"
+                )
+                found.append(Fault(yamlfile.shown(path), yamlfile.line_of(path, place), yamlfile.key_of(place), told))
+    return found
+
+
+def labelled(rule: Rule, text: str) -> str:
+    """The subject or text with the label the law wants at its very beginning, once."""
+    return text if not rule.label or text.startswith(rule.label) else f"{rule.label} {text}"
+
+
+def missing(rule: Rule, shop: object, *bodies: str) -> Iterator[str]:
+    """What the law wants in the mail and one of its bodies (text, or HTML) does not say; `shop` has the facts as attributes."""
+    for need in rule.needs:
+        value = str(getattr(shop, need, ""))
+        if not value or not all(value in body or str(escape(value)) in body for body in bodies):
+            yield need
