@@ -102,7 +102,7 @@ def figures(conn: Connection, now: datetime) -> dict[str, pd.DataFrame]:
         "days": frame("65_report_days", now=now),
         "effect": frame("66_report_effect", now=now, watch=WATCH),
         "gates": frame("67_report_gates", now=now),
-        "unknown": frame("68_report_unknown"),
+        "unknown": frame("68_report_unknown", now=now),
         "coupons": frame("48_coupon_stock", now=now),
     }
 
