@@ -33,7 +33,13 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     # the same mail: what Postlude rendered for one person, with a name and a list to fill in
     items = "{% for item in items %}<p>{{ item }}</p>{% endfor %}"
-    html = "<p>Hello {{ name }}</p>" + items + Path(job["html"]).read_text(encoding="utf-8")
+    html = (
+        "<p>Hello {{ name }}</p>"
+        + items
+        + "{% verbatim %}"
+        + Path(job["html"]).read_text(encoding="utf-8")
+        + "{% endverbatim %}"
+    )
     plain = "Hello {{ name }}, " + Path(job["text"]).read_text(encoding="utf-8")
     EmailTemplate.objects.create(name="bench", subject="We miss you, {{ name }}", content=plain, html_content=html)
     template = EmailTemplate.objects.get(name="bench")
@@ -53,7 +59,10 @@ def main() -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.time()
     from post_office.mail import send_queued
 
-    sent, failed, _ = send_queued(processes=1, log_level=0)
+    sent = failed = 0
+    while sent + failed < job["messages"]:  # a batch each
+        went, lost, _ = send_queued(processes=1, log_level=0)
+        sent, failed = sent + went, failed + lost
     wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_SELF)
     assert failed == 0 and sent == job["messages"], (sent, failed)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -52,7 +52,16 @@ with due as (
     from turns as m
     inner join enrolments as e on m.enrolment_id = e.enrolment_id
     inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    inner join recipients as r on m.customer_id = r.customer_id
+    cross join lateral (
+        -- one by one: joined as a whole, the view would be worked out for every customer there is
+        select
+            q.zone,
+            q.source_id,
+            q.country
+        from recipients as q
+        where q.customer_id = m.customer_id
+        limit 1
+    ) as r
     inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [], resumed timestamptz)
         on m.campaign_id = w.campaign_id
     left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country

@@ -42,7 +42,14 @@ inner join enrolments as e on m.enrolment_id = e.enrolment_id
 inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
 inner join customers as c on m.customer_id = c.customer_id
 inner join sources as s on c.source_id = s.source_id
-inner join recipients as r on c.customer_id = r.customer_id
+cross join lateral (
+    -- one by one: joined as a whole, the view would be worked out for every customer there is
+    select
+        q.zone
+    from recipients as q
+    where q.customer_id = c.customer_id
+    limit 1
+) as r
 left join orders as o on e.order_id = o.order_id
 left join kept_letters as b on m.message_id = b.message_id and m.lost_answers > 0
 left join coupons as k on m.message_id = k.message_id and k.state in ('reserved', 'bound')
