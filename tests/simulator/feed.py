@@ -92,5 +92,9 @@ class Feed:
                     ),
                     {"rows": db.dumps(delivered)},
                 )
-        conn.execute(text("insert into staging_files values (1, 'facts', '', '', 0, null, '{}'), (2, 'order_lines', '', '', 0, null, '{}')"))
+        conn.execute(
+            text(
+                "insert into staging_files values (1, 'facts', '', '', 0, null, '{}'), (2, 'order_lines', '', '', 0, null, '{}')"
+            )
+        )
         intake._merge(conn, SOURCE, now, "simulated")

@@ -224,11 +224,14 @@ class Oracle:
             self.demand(not asked, "I4", f"{what}: was asked at {asked}")
 
     def stored(self, dot: Dot, copies: int) -> None:
-        self.demand(
-            copies == 1,
-            "I1",
-            f"{dot.campaign} to {dot.address}: copy number {copies}",
-        )
+        what = f"{dot.campaign} to {dot.address}: copy number {copies}"
+        earlier = self._stored.setdefault(dot.message_id, [])
+        if dot.kind == "marketing":
+            self.demand(copies == 1, "I1", what)
+        else:  # each copy but the last had an answer that could not be known, and all are the same bytes
+            self.demand(copies <= 3 and all(one.answer in ("lost", "none") for one in earlier), "I2", what)
+            self.demand({one.digest for one in earlier} <= {dot.digest}, "I2", f"{what} differs from the first")
+        earlier.append(dot)
         if dot.code is not None:
             self.demand(dot.code, "I13", f"{dot.campaign} to {dot.address}: a mail without its code")
             other = self._codes.setdefault(dot.code, dot.message_id)
@@ -239,6 +242,7 @@ class Oracle:
             )
 
     _codes: dict[str, UUID] = field(default_factory=dict)
+    _stored: dict[UUID, list[Dot]] = field(default_factory=dict)
 
     # ------------------------------------------------------------ between passes and days
 
@@ -253,7 +257,7 @@ class Oracle:
     def honest(self, post: Post, since: datetime | None) -> None:
         """States against the ledger: of all messages, or of those that are open or ended since an instant."""
         rows = self.ask(
-            "select message_id, state, reason, expires_at, finalized_at from messages "
+            "select message_id, kind, state, reason, expires_at, finalized_at from messages "
             "where cast(:since as timestamptz) is null or finalized_at is null or finalized_at >= :since",
             since=since,
         )
@@ -269,12 +273,15 @@ class Oracle:
             if row.state == "sent":
                 self.demand(copies, "I8", f"{what}: the outside never took it")
             if copies:
-                self.demand(row.state in ("sent", "unknown", "sending"), "I8", f"{what}: the outside has it")
+                again = row.kind == "transactional" and row.state == "scheduled" and row.message_id in self._lost(post)
+                self.demand(row.state in ("sent", "unknown", "sending") or again, "I8", f"{what}: the outside has it")
             if row.state not in ("sent", "scheduled", "sending"):
                 self.demand(row.reason in REASONS, "I10", f"{what}: no documented reason")
             if before and before != (row.state, row.reason):
                 self.demand(
-                    before[0] in OPEN[:3] or (before[0], row.state) == ("unknown", "sent"),
+                    before[0] in OPEN[:3]
+                    or (before[0], row.state) == ("unknown", "sent")
+                    or (row.kind == "transactional" and before[0] == "unknown"),
                     "I11",
                     f"{what}: it was {before} before",
                 )
@@ -287,6 +294,11 @@ class Oracle:
             )
             known = {row.message_id for row in rows}
             self.demand(known >= set(post.copies), "I8", "the outside has mails nobody planned")
+
+    @staticmethod
+    def _lost(post: Post) -> set[UUID]:
+        """Messages of which an answer was lost: a transactional one goes again."""
+        return {dot.message_id for dot in post.dots if dot.answer in ("lost", "none")}
 
     def daily(self, now: datetime) -> None:
         rows = self.ask(

@@ -305,6 +305,7 @@ class Year:
         began = self.now
         if self.chance(950) or self.calm:  # now and then nobody has recovered yet
             outbox.recover(self.engine, self.now)
+            outbox.send_again(self.engine, self.now)
             self.oracle.after_recovery(self.now)
         with self.transaction() as conn:
             self._lift_switches(conn)
