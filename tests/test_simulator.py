@@ -112,7 +112,7 @@ def happened(stories: list[Story], wanted: dict[str, int]) -> None:
 
 def test_five_weeks_of_a_shop_in_which_everything_goes_wrong(fresh: Fresh, tmp_path: Path) -> None:
     """POSTLUDE_SIM_SEED replays one seed."""
-    seeds = [SEED] if SEED else ["1", "2"]
+    seeds = [SEED] if SEED else ["1", "3"]
     stories = [
         simulate(Setup(seed, days=35, customers=200, quiet=10, outage_days=(4,)), fresh(), tmp_path) for seed in seeds
     ]
