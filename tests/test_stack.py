@@ -112,6 +112,9 @@ def test_a_pid_that_meanwhile_belongs_to_a_stranger_is_left_alone(home: Path) ->
     ours = Processes(home)
     record = ours.start(Component("scheduler", SLEEP))
     ours.stop(["scheduler"])
+    time.sleep(
+        0.05
+    )  # processes are told apart by the hundredth of a second in which they began; pids are not reused so soon
     stranger = subprocess.Popen(SLEEP, start_new_session=True)
     try:
         reused = record.__dict__ | {"pid": stranger.pid}
