@@ -55,6 +55,9 @@ class Provider:
     tls: ssl.SSLContext | None = None
     keep_alive: bool = True
     hang_up_after_answer: bool = False
+    hung_up: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(0)
+    )  # one for each connection closed
 
     def __enter__(self) -> Provider:
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -107,6 +110,8 @@ class Provider:
                     pass
         except OSError:
             pass
+        finally:
+            self.hung_up.release()
 
     def _one(self, connection: socket.socket) -> bool:
         """One request and its answer; False when the connection is over."""

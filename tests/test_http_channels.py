@@ -206,7 +206,10 @@ def test_one_connection_serves_many_messages() -> None:
 def test_a_kept_connection_that_was_closed_meanwhile_makes_no_unknown() -> None:
     """Most servers hang up on an idle connection: that must not leave a message nobody knows about."""
     with Provider("postmark", hang_up_after_answer=True) as provider, channel("postmark").connect(provider.url) as send:
-        outcomes = [send(MESSAGE, RAW, lambda: None).kind for _ in range(10)]
+        outcomes = []
+        for _ in range(10):
+            outcomes.append(send(MESSAGE, RAW, lambda: None).kind)
+            assert provider.hung_up.acquire(timeout=10)  # closed while idle, not in the middle of the next request
     assert outcomes == ["accepted"] * 10
     assert len(provider.ledger) == 10
 
