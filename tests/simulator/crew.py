@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import greenlet
 
@@ -45,7 +46,10 @@ class Worker(Outbox):
 
     def _finish(self, *args: Any, **more: Any) -> None:
         self.at("before the settlement")
+        late = self.counts["lost_claim"]
         super()._finish(*args, **more)
+        if self.counts["lost_claim"] == late:
+            self.crew.settled(args[0].message_id)
         self.at("settled")
 
     def at(self, point: str) -> None:
@@ -60,6 +64,7 @@ class Crew:
     seed: str
     hazards: Hazards
     saw: Callable[[Worker, list[Any]], None]
+    settled: Callable[[UUID], None] = lambda _: None
     zombies: list[tuple[Any, Worker]] = field(default_factory=list)
     current: Worker | None = None
     points: dict[str, int] = field(default_factory=dict)

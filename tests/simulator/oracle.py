@@ -228,8 +228,9 @@ class Oracle:
         earlier = self._stored.setdefault(dot.message_id, [])
         if dot.kind == "marketing":
             self.demand(copies == 1, "I1", what)
-        else:  # each copy but the last had an answer that could not be known, and all are the same bytes
-            self.demand(copies <= 3 and all(one.answer in ("lost", "none") for one in earlier), "I2", what)
+        else:  # what became of each copy but the last could not be known, and all are the same bytes
+            known = [one for one in earlier if one.settled and one.answer not in ("lost", "none")]
+            self.demand(copies <= 3 and not known, "I2", what)
             self.demand({one.digest for one in earlier} <= {dot.digest}, "I2", f"{what} differs from the first")
         earlier.append(dot)
         if dot.code is not None:
@@ -298,7 +299,7 @@ class Oracle:
     @staticmethod
     def _lost(post: Post) -> set[UUID]:
         """Messages of which an answer was lost: a transactional one goes again."""
-        return {dot.message_id for dot in post.dots if dot.answer in ("lost", "none")}
+        return {dot.message_id for dot in post.dots if dot.answer in ("lost", "none") or not dot.settled}
 
     def daily(self, now: datetime) -> None:
         rows = self.ask(

@@ -35,6 +35,7 @@ class Dot:
     code: str | None
     stored: bool = False
     answer: str = "none"
+    settled: bool = False  # the worker that wrote it could still write down what became of it
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,12 @@ class Post:
         tell("after it was taken", message)
         dot.answer = "250"
         return Outcome("accepted", reply="250 ok", provider_id=str(len(self.dots)))
+
+    def settle(self, message: UUID) -> None:
+        """The worker has written down what became of its last dot."""
+        last = next((dot for dot in reversed(self.dots) if dot.message_id == message), None)
+        if last:
+            last.settled = True
 
     def _store(self, dot: Dot, person: Person) -> None:
         dot.stored = True
