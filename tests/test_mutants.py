@@ -127,6 +127,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, changes: tuple[tuple[str, str, str
         return known[name]
 
     monkeypatch.setattr(db, "sql", sql)
+    monkeypatch.setattr(db, "_driver_sql", db._driver_sql.__wrapped__)  # it would keep the broken statement
 
     def functions(engine: Engine) -> None:
         body = (settings().sql / "schema/functions.sql").read_text(encoding="utf-8")
