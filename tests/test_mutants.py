@@ -82,7 +82,7 @@ MUTANTS = {
     ),
     "cap_ignores_unknown": Mutant(
         "what is unknown takes no place under the cap",
-        (("functions", "m.state in ('sent', 'unknown') and m.handed_over_at > since", "m.state = 'sent' and m.handed_over_at > since"),),
+        (("functions", "r.state in ('sent', 'unknown') and r.handed_over_at > since", "r.state = 'sent' and r.handed_over_at > since"),),
         ("I4",), (("most", 1),),
     ),
     "utc_quiet": Mutant(
