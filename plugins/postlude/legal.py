@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,17 +65,7 @@ class Law(Strict):
 
 def load_law(path: Path | None = None) -> Law:
     """The rules in include/legal.yml. Raises InputError with every fault. Read again only when the file changed."""
-    path = path or settings().include / "legal.yml"
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError:
-        stamp = 0  # let the reader say what is wrong
-    return _load(path, stamp)
-
-
-@lru_cache(maxsize=8)
-def _load(path: Path, _stamp: int) -> Law:
-    return yamlfile.load(path, Law)
+    return yamlfile.load_unchanged(path or settings().include / "legal.yml", Law)
 
 
 def faults(shop: Mapping[str, Any], path: Path | None = None) -> list[Fault]:

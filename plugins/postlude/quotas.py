@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -146,9 +145,4 @@ def used(conn: Connection, quotas: Quotas, now: dt.datetime) -> list[dict[str, A
 def load_quotas(path: Path | None = None) -> Quotas:
     """The quotas in include/warmup.yml; no file: none. Raises InputError with every fault. Read again when the file changed."""
     path = path or settings().include / "warmup.yml"
-    return _load(path, path.stat().st_mtime_ns) if path.exists() else Quotas()
-
-
-@lru_cache(maxsize=8)
-def _load(path: Path, _stamp: int) -> Quotas:
-    return yamlfile.load(path, Quotas)
+    return yamlfile.load_unchanged(path, Quotas) if path.exists() else Quotas()

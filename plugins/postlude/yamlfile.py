@@ -12,8 +12,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -41,6 +42,20 @@ class Strict(BaseModel):
 def load(path: Path | str, model: type[M]) -> M:
     """The file at `path` as `model`. Raises InputError with every fault as `file:line: key: what; how to mend`."""
     return parse(read_text(path), shown(path), model)
+
+
+def load_unchanged(path: Path, model: type[M]) -> M:
+    """As `load`, but the file is read again only when it has changed: for what is asked for with every message or request."""
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0  # let the reader say what is wrong
+    return cast(M, _kept(path, stamp, model))
+
+
+@lru_cache(maxsize=64)
+def _kept(path: Path, _stamp: int, model: type[BaseModel]) -> BaseModel:
+    return load(path, model)
 
 
 def parse(text: str, file: str, model: type[M]) -> M:

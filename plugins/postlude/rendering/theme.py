@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,14 +89,4 @@ class Theme(Strict):
 
 def load_theme(path: Path | None = None) -> Theme:
     """The theme in include/theme.yml. Raises InputError with every fault. Read again only when the file changed."""
-    path = path or settings().include / "theme.yml"
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError:
-        stamp = 0  # let the reader say what is wrong
-    return _load(path, stamp)
-
-
-@lru_cache(maxsize=16)
-def _load(path: Path, _stamp: int) -> Theme:
-    return yamlfile.load(path, Theme)
+    return yamlfile.load_unchanged(path or settings().include / "theme.yml", Theme)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -43,14 +42,4 @@ class Topics(RootModel[dict[TopicId, dict[Annotated[str, Field(pattern="^[a-z]{2
 
 def load_topics(path: Path | None = None) -> Topics:
     """The topics in include/topics.yml. Raises InputError with every fault. Read again only when the file changed."""
-    path = path or settings().include / "topics.yml"
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError:
-        stamp = 0  # let the reader say what is wrong
-    return _load(path, stamp)
-
-
-@lru_cache(maxsize=8)
-def _load(path: Path, _stamp: int) -> Topics:
-    return yamlfile.load(path, Topics)
+    return yamlfile.load_unchanged(path or settings().include / "topics.yml", Topics)
