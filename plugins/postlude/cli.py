@@ -27,6 +27,7 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_consents,
     cli_coupons,
     cli_dead,
     cli_feeds,
@@ -54,6 +55,7 @@ app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_consents.app, name="consents")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")

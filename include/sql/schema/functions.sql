@@ -120,6 +120,36 @@ language sql stable parallel safe as $$
 $$;
 comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
 
+create or replace function consent_ended(customer bigint, country_ text, channel_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a purchase renews what it implies, also the consent that an inquiry implied; who agreed in so many words is only to be told of it
+    select case
+        when said.basis in ('soft_opt_in', 'inquiry') and now_ >= greatest(
+            said.at + case said.basis when 'soft_opt_in' then t.purchase_for else t.inquiry_for end,
+            (
+                select max(o.counted_at) from postlude.orders as o
+                where o.customer_id = customer and o.counted_at <= now_ and (o.cancelled_at is null or o.cancelled_at > now_)
+            ) + t.purchase_for
+        ) then 'consent_aged'
+        when now_ >= greatest(
+            said.at,
+            (
+                select max(n.told_at) from postlude.consent_notices as n
+                where n.customer_id = customer and n.channel = channel_ and n.told_at <= now_
+            )
+        ) + t.notice_every then 'consent_notice_due'
+    end
+    from postlude.country_names as c
+    join postlude.consent_terms as t on c.country = t.country
+    cross join lateral (
+        select k.at, k.basis from postlude.consents as k
+        where k.customer_id = customer and k.channel = channel_ and k.topic = topic_ and k.at <= now_
+        order by k.at desc, k.granted limit 1
+    ) as said
+    where c.name = lower(btrim(country_))
+$$;
+comment on function consent_ended is 'Why a consent that was given is no longer enough in the person''s country (consent_aged, consent_notice_due); null: it is.';
+
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
     -- written into the statement that calls it: no call per customer
@@ -148,6 +178,9 @@ language sql stable parallel safe as $$
                     where k.customer_id = c.customer_id and k.channel = channel_ and k.topic = topic_ and k.at <= now_
                     order by k.at desc, k.granted limit 1
                 ), false) then 'no_consent'
+                when kind_ = 'marketing' and lower(btrim(c.country)) = any(array(
+                    select n.name from postlude.country_names as n join postlude.consent_terms as t on n.country = t.country
+                )) then postlude.consent_ended(c.customer_id, c.country, channel_, topic_, now_)
             end)
     end
     from postlude.customers as c
