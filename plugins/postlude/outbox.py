@@ -27,10 +27,11 @@ from postlude import db, dkim, freshness, legal, pace, rendering, switch, tokens
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
-from postlude.channels import Channel, Send
-from postlude.errors import InputError, PostludeError, Refused
+from postlude.channels import INTEND, Channel, Send
+from postlude.errors import InputError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
+from postlude.loop import Loop
 from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
 from postlude.rendering import short
@@ -57,8 +58,15 @@ WALK = text(
 Mail = tuple[Row[Any], Row[Any]]  # a claim and what its template needs to know
 
 
-class LostClaim(PostludeError):
-    """The claim is no longer ours, or the message must not go any more: nothing is handed over."""
+@dataclass(frozen=True)
+class Parcel:
+    """A message ready to be handed over, with what it came from."""
+
+    claim: Row[Any]
+    provider: str
+    message: Message
+    raw: bytes
+    intent: Intent
 
 
 class Progress(Protocol):
@@ -116,13 +124,7 @@ class Outbox:
             self.counts["relay_down"] = 1
             return dict(self.counts)
         try:
-            with Lanes[Mail](
-                self.lanes,
-                lambda: self.channel.connect(self.url),
-                self._hand_over,
-                self._ledger.flush,
-                lambda mail: self._pace.begin(self._provider(mail)),
-            ) as self._crew:
+            with self._lanes() as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
             if self._stopper:
@@ -157,6 +159,20 @@ class Outbox:
         crew.wait()
         # claimed while the lanes were stopped
         self._release(crew.stop(), "the worker stopped")
+
+    def _lanes(self) -> Lanes[Mail]:
+        """Who hands over: one thread for all connections where the channel can do so, else one for each."""
+        sessions = getattr(self.channel, "sessions", None)
+        flush, ready = self._ledger.flush, lambda mail: self._pace.begin(self._provider(mail))
+        if sessions and self.lanes > 1:
+
+            def intend(parcels: list[Parcel]) -> None:
+                self._ledger.intend(*[parcel.intent for parcel in parcels])
+
+            return Loop[Mail, Parcel](
+                self.lanes, sessions(self.url), self._prepare, self._conclude, intend, INTEND, flush, ready
+            )
+        return Lanes(self.lanes, lambda: self.channel.connect(self.url), self._hand_over, flush, ready)
 
     def stop(self) -> None:
         """Finish what is under way, release what was claimed and not begun, and end. Safe to call from a signal handler."""
@@ -294,19 +310,39 @@ class Outbox:
         return {row.message_id: row for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        provider = self._provider(mail)
-        try:
-            self._hand_over_to(provider, send, *mail)
-        finally:
-            self._pace.end(provider)
+        if not (parcel := self._prepare(mail)):
+            return
 
-    def _hand_over_to(self, provider: str, send: Send, claim: Row[Any], letter: Row[Any]) -> None:
+        def intend() -> None:
+            self._ledger.intend(parcel.intent)
+            if refusal := parcel.intent.refusal:
+                raise refusal
+
+        try:
+            outcome = send(parcel.message, parcel.raw, intend)
+        except BaseException:
+            self._pace.end(parcel.provider)
+            raise
+        self._conclude(parcel, outcome)
+
+    def _prepare(self, mail: Mail) -> Parcel | None:
+        """The message as it will be handed over. None: it will not be, and that is settled."""
+        provider = self._provider(mail)
+        parcel = None
+        try:
+            parcel = self._pack(provider, *mail)
+        finally:
+            if parcel is None:
+                self._pace.end(provider)
+        return parcel
+
+    def _pack(self, provider: str, claim: Row[Any], letter: Row[Any]) -> Parcel | None:
         if self._stops and (known := self._stop_of(letter, self._stops)):
             self._release_stopped(claim, str(known))
-            return
+            return None
         if later := self._pace.take(provider):
             self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
-            return
+            return None
         try:
             if letter.kept_letter:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
@@ -316,26 +352,26 @@ class Outbox:
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
             self._finish(claim, "skipped", "cannot_render", str(error), None)
-            return
+            return None
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it
             self.faults.append(str(error))
             again = self.clock() + timedelta(hours=1)
             self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
-            return
+            return None
         intent = Intent(claim, letter, hashlib.sha256(raw).hexdigest(), coupon)
         if letter.kind == "transactional" and not letter.kept_letter:
             intent.keep = {"letter": db.dumps(frozen(message)), "raw": raw}
+        return Parcel(claim, provider, message, raw, intent)
 
-        def intend() -> None:
-            if not self._ledger.intend(intent).kept:
-                raise LostClaim(intent.stop or "the claim was lost, or the message may not go any more")
-
-        outcome = send(message, raw, intend)
-        if intent.stop:
-            self._release_stopped(claim, intent.stop)
+    def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
+        """Settle what became of a hand-over, and learn from it."""
+        provider = parcel.provider
+        self._pace.end(provider)
+        if parcel.intent.stop:
+            self._release_stopped(parcel.claim, parcel.intent.stop)
             return
-        self._settle(claim, outcome)
+        self._settle(parcel.claim, outcome)
         if outcome.scope in ("relay", "configuration"):
             self._trouble(outcome)
         elif outcome.kind != "released":

@@ -143,9 +143,15 @@ class Connection:
             return "[127.0.0.1]"
         return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
-    def fileno(self) -> int:
-        """-1 when closed."""
-        return self._socket.fileno() if self._socket else -1
+    @property
+    def wire(self) -> socket.socket:
+        """The socket to wait for."""
+        assert self._socket
+        return self._socket
+
+    def at_once(self, event: int) -> bool:
+        """Is there nothing to wait for?"""
+        return event == POLLIN and self._pending()
 
     def _ready(self) -> None:
         """Never block in the socket itself: whoever takes our steps waits, with our limits, and asks it nothing between."""
@@ -158,10 +164,10 @@ class Connection:
 
     def poll(self, event: int, seconds: float) -> bool:
         """Wait for an event of this link alone."""
-        if self._pending() and event == POLLIN:
+        if self.at_once(event):
             return True
         poll = select.poll()
-        poll.register(self.fileno(), event)
+        poll.register(self.wire, event)
         return bool(poll.poll(seconds * 1000 + 1))
 
     def write(self, data: bytes, timeout: float) -> Steps[None]:

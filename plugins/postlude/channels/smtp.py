@@ -27,7 +27,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
-from postlude.channels import Send
+from postlude.channels import INTEND, Send
 from postlude.channels._smtp_blame import closes_session, judge, lost
 from postlude.channels._smtp_client import Connection, Lost, Reply, Steps, ready, run
 from postlude.errors import InputError, Refused, Unavailable
@@ -38,7 +38,6 @@ idempotent = False  # a relay takes the same message as often as it is given
 EVENT_KINDS = frozenset(
     {"delivered", "deferred", "bounced", "complained", "opened", "clicked", "replied", "rated", "unsubscribed"}
 )
-INTEND = object()  # among the steps of a hand-over: the body is theirs up to the last byte, and nothing of the dot
 _MAX_AGE = 60.0  # seconds a connection is used
 # seconds, RFC 5321 section 4.5.3.2; the dot's is long because giving up there makes copies
 _TIMEOUTS = {
@@ -257,13 +256,13 @@ class Session:
                 return (yield from self._transact(sender, recipient, body))
             except _Failed as failed:
                 if not failed.link_usable:
-                    self._drop()
+                    self.drop()
                 # the server had closed or was about to close the kept connection: a fresh one decides
                 if kept and failed.phase == "mail" and not failed.link_usable:
                     continue
                 return failed.outcome
             except BaseException:
-                self._drop()
+                self.drop()
                 raise
         raise AssertionError("a fresh connection always gives an outcome")
 
@@ -276,7 +275,7 @@ class Session:
         if worn:
             yield from self.close()
         elif not self.link.quiet():
-            self._drop()
+            self.drop()
         return self.link is not None
 
     def _open(self) -> Steps[None]:
@@ -438,7 +437,7 @@ class Session:
         except Lost:
             return False
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         if self.link:
             self.link.close()
         self.link = None
@@ -449,7 +448,7 @@ class Session:
             with contextlib.suppress(Lost):
                 yield from self.link.write(b"QUIT\r\n", self.at["quit"])
                 yield from self.link.reply(self.at["quit"])
-        self._drop()
+        self.drop()
 
 
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
