@@ -303,7 +303,7 @@ claimed as (
         send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else m.send_at end
     from decided as d
     where m.message_id = d.message_id and not d.ghost
-    returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts
+    returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts, m.template
 ),
 
 started as (
@@ -328,5 +328,5 @@ haunted as (
     returning g.message_id
 )
 
-select c.message_id, c.state, c.reason, c.attempt, c.max_attempts
+select c.message_id, c.state, c.reason, c.attempt, c.max_attempts, c.template
 from claimed as c

@@ -2,7 +2,7 @@
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
 --         coupons, referral_codes, kept_letters
--- params  ids uuid[], now timestamptz
+-- params  ids uuid[], with_items boolean, now timestamptz
 -- re-run  safe: only reads
 select
     m.message_id,
@@ -37,7 +37,8 @@ select
     o.source_order_id as order_number,
     o.placed_at,
     d.delivered_at,
-    coalesce(lines.items, '[]') as items,
+    -- as text, and null when nobody asks for it: few templates read it
+    case when cast(:with_items as boolean) then coalesce(cast(lines.items as text), '[]') end as items,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
     b.raw as kept_raw
@@ -89,6 +90,6 @@ left join lateral (
         ) as items
     from order_lines as l
     left join products as p on l.sku = p.sku and p.source_id = o.source_id
-    where l.order_id = o.order_id and l.counted
+    where l.order_id = o.order_id and l.counted and cast(:with_items as boolean)
 ) as lines on true
 where m.message_id = any(cast(:ids as uuid []))

@@ -8,7 +8,7 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -200,9 +200,11 @@ class Ledger:
 
     def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
         return {
-            "ids": [i.claim.message_id for i in intents], "attempts": [i.claim.attempt for i in intents],
-            "hashes": [i.content_hash for i in intents], "codes": [i.coupon for i in intents], "worker": self._worker, "now": now,
-            "lease": self._lease,
+            "ids": _array(str(i.claim.message_id) for i in intents),
+            "attempts": _array(str(i.claim.attempt) for i in intents),
+            "hashes": _array(i.content_hash for i in intents),
+            "codes": [i.coupon for i in intents] if any(i.coupon for i in intents) else _array("null" for _ in intents),
+            "worker": self._worker, "now": now, "lease": self._lease,
         }  # fmt: skip
 
     def _letters(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
@@ -214,11 +216,23 @@ class Ledger:
         }  # fmt: skip
 
     def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
-        rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
-        ids = [s.claim.message_id for s in settlements]
-        return {"ids": ids, "rows": db.dumps(rows), "worker": self._worker, "now": now}
+        keys = [str(s.claim.message_id) for s in settlements]
+        rows = [
+            {
+                "message_id": key,
+                "attempt": s.claim.attempt,
+                **{name: value for name, value in s.fields.items() if value is not None},
+            }
+            for key, s in zip(keys, settlements, strict=True)
+        ]
+        return {"ids": _array(keys), "rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None
+
+
+def _array(values: Iterable[str]) -> str:
+    """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
+    return "{" + ",".join(values) + "}"

@@ -160,8 +160,9 @@ class Loop(Lanes[Item], Generic[Item, P]):
         lines: list[_Line[P]] = [_Line(self._open()) for _ in range(self._count)]
         try:
             while not (self._stopped and not self._busy):
-                idle = self._feed(lines)
-                self._turn(0 if idle else self._patience(lines))
+                more = self._feed(lines)
+                self._to_commit(in_a_hurry=not more)
+                self._turn(0 if more else self._patience(lines))
             for line in lines:
                 self._go_on(line, line.session.close())
             limit = monotonic() + _PATIENCE
@@ -211,6 +212,13 @@ class Loop(Lanes[Item], Generic[Item, P]):
         ]
         return max(0.0, min([*times, now + 1.0]) - now)
 
+    def _to_commit(self, in_a_hurry: bool) -> None:
+        """The larger a group, the cheaper its commit; while it is committed, the other connections get the next bodies."""
+        if self._bodies and not self._committing and (in_a_hurry or len(self._bodies) >= self._count // 2):
+            self._committing = True
+            self._to_ledger.put(self._bodies)
+            self._bodies = []
+
     def _turn(self, seconds: float) -> None:
         """Wait so long at most, and let everybody go on who can."""
         found = self._poll.poll(seconds)
@@ -229,10 +237,6 @@ class Loop(Lanes[Item], Generic[Item, P]):
                 raise error
             for line in done:
                 self._intended(line)
-        if self._bodies and not self._committing:
-            self._committing = True
-            self._to_ledger.put(self._bodies)
-            self._bodies = []
         now = monotonic()
         if not found or now > self._looked + 0.5:
             self._looked = now

@@ -754,10 +754,17 @@ language sql stable as $$
               where w.message_id = any(ids)))
     )
     select m.message_id, o.pool, m.send_at, m.expires_at
-    from postlude.messages as m
+    from (
+        -- apart, so that either is found by its index
+        select a.* from postlude.messages as a
+        where ids is not null and a.message_id = any(ids) and coalesce(a.state, '') in ('scheduled', 'held')
+        union all
+        select b.* from postlude.messages as b
+        where ids is null and b.state in ('scheduled', 'held') and (campaign is null or b.campaign_id = campaign)
+    ) as m
     join postlude.enrolments as e on e.enrolment_id = m.enrolment_id
     join offers as o on o.campaign_id = e.campaign_id and o.version = e.version and o.step_id = m.step_id
-    where m.state in ('scheduled', 'held') and (ids is null or m.message_id = any(ids)) and (campaign is null or m.campaign_id = campaign)
+    where (campaign is null or m.campaign_id = campaign)
       and not exists (
           select from postlude.coupons as k
           where k.message_id = m.message_id and k.state in ('reserved', 'bound')

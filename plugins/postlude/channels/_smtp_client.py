@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from select import POLLIN, POLLOUT
 from time import monotonic
@@ -201,15 +202,16 @@ class Connection:
                 yield from self._receive(deadline)
                 continue
             line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+            whole = _single(line)
+            if whole and not lines:
+                return whole
             hit = _REPLY.fullmatch(line.removesuffix(b"\r"))
             if not hit or (code and hit[1] != code):
                 raise Lost("garbled reply")
             code = hit[1]
-            lines.append((hit[3] or b"").decode("utf-8", "replace").strip())
+            lines.append(_text(hit))
             if hit[2] != b"-":
-                enhanced = _ENHANCED.match(lines[0])
-                same_class = enhanced and enhanced[1] == code[:1].decode()
-                return Reply(int(code), enhanced[0].strip() if enhanced and same_class else "", tuple(lines))
+                return _complete(code, lines)
         raise Lost("endless reply")
 
     def _receive(self, deadline: float) -> Steps[None]:
@@ -255,6 +257,23 @@ class Connection:
         if self._socket:
             with contextlib.suppress(OSError):
                 self._socket.close()
+
+
+def _text(line: re.Match[bytes]) -> str:
+    return (line[3] or b"").decode("utf-8", "replace").strip()
+
+
+def _complete(code: bytes, lines: list[str]) -> Reply:
+    enhanced = _ENHANCED.match(lines[0])
+    same_class = enhanced and enhanced[1] == code[:1].decode()
+    return Reply(int(code), enhanced[0].strip() if enhanced and same_class else "", tuple(lines))
+
+
+@lru_cache(maxsize=256)
+def _single(line: bytes) -> Reply | None:
+    """A reply of one line, as nearly all are, and nearly always the same few; None for any other line."""
+    hit = _REPLY.fullmatch(line.removesuffix(b"\r"))
+    return _complete(hit[1], [_text(hit)]) if hit and hit[2] != b"-" else None
 
 
 def _why(error: BaseException) -> str:

@@ -31,7 +31,7 @@ from postlude.channels import INTEND, Send
 from postlude.channels._smtp_blame import closes_session, judge, lost
 from postlude.channels._smtp_client import Connection, Lost, Reply, Steps, ready, run
 from postlude.errors import InputError, Refused, Unavailable
-from postlude.message import Message, Outcome, Scope, envelope, sanitise
+from postlude.message import Message, Outcome, Scope, envelope, envelope_of_sender, sanitise
 
 idempotent = False  # a relay takes the same message as often as it is given
 
@@ -245,7 +245,7 @@ class Session:
         except Refused as error:
             return Outcome("refused", "recipient", str(error))
         try:
-            sender = envelope(message.return_path or message.sender.address)
+            sender = envelope_of_sender(message.return_path or message.sender.address)
         except Refused as error:
             return Outcome("deferred", "configuration", f"sender: {error}")
         body = _stuffed(raw)

@@ -17,5 +17,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("drop index postlude.messages_customer")
     op.execute("create index messages_customer on postlude.messages (customer_id, handed_over_at)")
+    op.execute("drop index postlude.messages_coupon_code")
+    op.execute("alter table postlude.messages add constraint messages_coupon_code_key unique (coupon_code)")
     op.execute("alter table postlude.attempts alter constraint attempts_message_id_fkey enforced")
     op.execute("alter table postlude.attempts reset (fillfactor)")
