@@ -53,7 +53,7 @@ class Desk:
         marketing = letter.kind == "marketing"
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale)
-            content = template.content(_context(letter, definition, links, coupon, template.uses))
+            content = template.fill(_context(letter, definition, links, coupon, template.uses))
         else:
             context = _context(letter, definition, links, coupon, _ALL)
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
@@ -176,29 +176,34 @@ def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], bool, bool]:
 def _context(
     letter: Row[Any], definition: dict[str, Any], links: Links, coupon: dict[str, Any] | None, uses: frozenset[str]
 ) -> dict[str, Any]:
-    """The variables of a template (rendering.CONTEXT), as far as it uses them."""
+    """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
+    line = rendering.line
     linked, with_order, with_items = _needs(uses)
     context: dict[str, Any] = {
-        "customer": {"first_name": letter.first_name, "locale": letter.locale, "country": letter.country},
-        "coupon": coupon,
-        "referral": {"code": letter.referral_code} if letter.referral_code else None,
+        "customer": {
+            "first_name": line(letter.first_name),
+            "locale": line(letter.locale),
+            "country": line(letter.country),
+        },
+        "coupon": coupon and {**coupon, "code": line(coupon["code"])},
+        "referral": {"code": line(letter.referral_code)} if letter.referral_code else None,
         "links": {name: links[name] for name in linked},
-        "campaign": {"id": letter.campaign_id, "name": definition["name"]},
+        "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
         "step": {"id": letter.step_id},
-        "why": definition["why"],
+        "why": line(definition["why"]),
     }
     if with_order:
         context["order"] = None
         if letter.order_number:
             context["order"] = {
-                "number": letter.order_number,
+                "number": line(letter.order_number),
                 "placed_on": _local(letter.placed_at, letter.zone),
                 "delivered_on": _local(letter.delivered_at, letter.zone),
             }
     if with_items:
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context["items"] = items = json.loads(letter.items)
+        context["items"] = items = rendering.plain(json.loads(letter.items))
         context["item"] = items[0] if items else None
     return context
 

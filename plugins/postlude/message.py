@@ -320,33 +320,43 @@ def _unsubscribe(message: Message) -> list[tuple[str, str]]:
 
 def _headers(message: Message, boundary: str) -> list[tuple[str, str]]:
     sender = envelope_of_sender(message.sender.address)
-    if not clean(message.subject):
+    subject = _text("Subject", message.subject)
+    if not subject:
         raise Refused("the subject is empty")
     found = [
         ("From", _sender("From", message.sender)),
         ("To", _mailbox("To", message.recipient)),
-        ("Subject", _text("Subject", message.subject)),
+        ("Subject", subject),
         ("Date", _date(message.date)),
         ("Message-ID", f"<{key_of(message.message_id)}@{sender.rpartition('@')[2]}>"),
-        ("MIME-Version", "1.0"),
         ("X-Msg-Key", str(message.message_id)),
-        ("X-Campaign", _token(message.campaign_id)),
+        *_common(message.kind, message.campaign_id, message.reply_to, message.feedback_id, message.list_id),
     ]
-    if message.reply_to:
-        found.append(("Reply-To", _sender("Reply-To", message.reply_to)))
-    if message.feedback_id:
-        found.append(("Feedback-ID", _token(message.feedback_id)))
     if message.kind == "marketing":
         found += _unsubscribe(message)
-        found.append(("Precedence", "bulk"))
-        if message.list_id:
-            found.append(("List-ID", f"<{_token(message.list_id)}>"))
-    else:
-        # failures are still wanted, so not "All"
-        found += [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply")]
     if boundary:
         found.append(("Content-Type", f'multipart/alternative;\r\n boundary="{boundary}"'))
     return found
+
+
+@lru_cache(maxsize=256)
+def _common(
+    kind: Kind, campaign: str, reply_to: Address | None, feedback_id: str | None, list_id: str | None
+) -> tuple[tuple[str, str], ...]:
+    """The headers that all mails of a campaign have in common."""
+    found = [("MIME-Version", "1.0"), ("X-Campaign", _token(campaign))]
+    if reply_to:
+        found.append(("Reply-To", _mailbox("Reply-To", reply_to)))
+    if feedback_id:
+        found.append(("Feedback-ID", _token(feedback_id)))
+    if kind == "marketing":
+        found.append(("Precedence", "bulk"))
+        if list_id:
+            found.append(("List-ID", f"<{_token(list_id)}>"))
+    else:
+        # failures are still wanted, so not "All"
+        found += [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply")]
+    return tuple(found)
 
 
 # what a provider that writes the mail itself must be told; From, To, Subject and the like have fields of their own there
@@ -366,7 +376,6 @@ def mask_numbers(text: str) -> str:
     return _NUMBER.sub("<number>", text)
 
 
-@lru_cache(maxsize=256)
 def _token(value: str) -> str:
     return _NOT_TOKEN.sub("-", clean(value)) or "-"
 

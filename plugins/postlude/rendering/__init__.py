@@ -41,8 +41,8 @@ from postlude.rendering.variables import CONTEXT, RenderError, first_name, line,
 from postlude.settings import settings
 
 __all__ = [
-    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "load_theme",
-    "names", "render", "samples",
+    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
+    "load_theme", "names", "plain", "render", "samples",
 ]  # fmt: skip
 
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
@@ -290,8 +290,11 @@ class Compiled:
         return self.subject.uses | self.preheader.uses | self.html.uses | self.text.uses
 
     def content(self, context: Mapping[str, Any]) -> Content:
-        """The mail for one person. Raises RenderError."""
-        values = plain(dict(context))
+        """The mail for one person, from values of any origin. Raises RenderError."""
+        return self.fill(plain(dict(context)))
+
+    def fill(self, values: dict[str, Any]) -> Content:
+        """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
         values["shop"] = self.shop
         values["locale"] = self.locale
         customer = values.get("customer")
