@@ -67,11 +67,18 @@ language sql stable parallel safe as $$
 $$;
 comment on function ordered_since is 'Has the customer a counted order after `since`, known as of now_?';
 
+create or replace function deliveries_of(order_ bigint, now_ timestamptz) returns table (delivered_at timestamptz)
+language sql stable parallel safe as $$
+    -- the last parcel decides; one parcel on its way means: not delivered yet. One row; in a lateral join it is written into the
+    -- statement that calls it
+    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
+    from postlude.shipments as s where s.order_id = order_
+$$;
+comment on function deliveries_of is 'delivered_at for many orders, as a row.';
+
 create or replace function delivered_at(order_ bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    -- the last parcel decides; one parcel on its way means: not delivered yet
-    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
-    from shipments as s where s.order_id = order_
+    select x.delivered_at from postlude.deliveries_of(order_, now_) as x
 $$;
 comment on function delivered_at is 'When the last parcel of the order was delivered; null while one is on its way.';
 
@@ -108,15 +115,26 @@ language sql immutable parallel safe as $$
 $$;
 comment on function suppresses is 'Does a suppression of one of a person''s addresses hold on this channel?';
 
+create or replace function suppressions_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns table (reason text, since timestamptz)
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one.
+    -- Written into the statement that calls it
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.customer_id = customer
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    union all
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.merged_into = customer and s.reason <> 'hard_bounce'
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+$$;
+comment on function suppressions_of_person is 'Every reason not to write to this person on this channel, under all addresses that belong to them.';
+
 drop function if exists suppression_of_person(bigint, text, timestamptz);
 create or replace function suppression_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
-    select s.reason from customers as c join suppressions as s on s.address = any(array[c.address, c.phone])
-    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
-      and suppresses(s.address, s.reason, channel_, c.address, c.phone)
-      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
-    order by s.since limit 1
+    select s.reason from postlude.suppressions_of_person(customer, channel_, kind_, now_) as s order by s.since limit 1
 $$;
 comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
 
@@ -270,32 +288,49 @@ language sql stable parallel safe as $$
 $$;
 comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
 
-create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+create or replace function stop_facts(rules jsonb, customer bigint, now_ timestamptz) returns table (fact text)
 language sql stable parallel safe as $$
+    -- one row; in a lateral join it is written into the statement that calls it
     select case
         when rules ? 'return_open' and exists (
-            select from returns as r join orders as o using (order_id)
+            select from postlude.returns as r join postlude.orders as o using (order_id)
             where o.customer_id = customer and r.requested_at <= now_ and (r.closed_at is null or r.closed_at > now_)) then 'return_open'
         when rules ? 'ticket_open' and exists (
-            select from tickets as t
+            select from postlude.tickets as t
             where t.customer_id = customer and t.opened_at <= now_ and (t.closed_at is null or t.closed_at > now_)) then 'ticket_open'
     end
 $$;
+comment on function stop_facts is 'stop_fact for the claim: what stops promotions, as a row.';
+
+create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select x.fact from postlude.stop_facts(rules, customer, now_) as x
+$$;
 comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
+
+create or replace function running_breaks(customer bigint, now_ timestamptz) returns table (until timestamptz)
+language sql stable parallel safe as $$
+    -- in a lateral join it is written into the statement that calls it
+    select max(p.until) from postlude.breaks as p
+    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+$$;
+comment on function running_breaks is 'break_until for the claim, as a row.';
 
 create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    select max(p.until) from breaks as p
-    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+    select x.until from postlude.running_breaks(customer, now_) as x
 $$;
 comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
 
-create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
+drop function if exists said_no_since(bigint, timestamptz);
+create or replace function noes_since(customer bigint, since_ timestamptz) returns table (at timestamptz)
 language sql stable parallel safe as $$
-    select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
-        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
+    -- written into the statement that calls it
+    select c.known_at from postlude.consents as c where c.customer_id = customer and not c.granted and c.known_at >= since_
+    union all
+    select p.since from postlude.breaks as p where p.customer_id = customer and p.since >= since_
 $$;
-comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
+comment on function noes_since is 'When this person has withdrawn anything, or asked for a break, since then. Cheap: asked for every message.';
 
 create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -721,16 +756,7 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.holds_coupon is 'May this message carry this code? (44_intend asks before anything leaves.)';
 
-create or replace function postlude.coupon_lacking(message uuid, definition jsonb, step text) returns boolean
-language sql stable parallel safe as $$
-    select
-        exists (
-            select from jsonb_array_elements(definition -> 'steps') as s where s ->> 'id' = step and jsonb_typeof(s -> 'coupon') = 'object'
-        )
-        and not exists (select from postlude.coupons as k where k.message_id = message and k.state in ('reserved', 'bound'))
-$$;
-comment on function postlude.coupon_lacking is 'Does the step promise a coupon that this message does not hold?';
-
+drop function if exists postlude.coupon_lacking(uuid, jsonb, text);
 create or replace function postlude.coupon_room(pool_ text, now_ timestamptz) returns bigint
 language sql stable as $$
     -- what the budget leaves; counted under the lock on the pool, so two planners cannot both see the last one
@@ -755,12 +781,23 @@ language sql stable as $$
         select v.campaign_id, v.version, s ->> 'id' as step_id, s -> 'coupon' ->> 'pool' as pool
         from postlude.campaign_versions as v, jsonb_array_elements(v.definition -> 'steps') as s
         where jsonb_typeof(s -> 'coupon') = 'object'
+          -- not every version there ever was
+          and (ids is null or (v.campaign_id, v.version) in (
+              select x.campaign_id, x.version from postlude.messages as w join postlude.enrolments as x on x.enrolment_id = w.enrolment_id
+              where w.message_id = any(ids)))
     )
     select m.message_id, o.pool, m.send_at, m.expires_at
-    from postlude.messages as m
+    from (
+        -- apart, so that either is found by its index
+        select a.* from postlude.messages as a
+        where ids is not null and a.message_id = any(ids) and coalesce(a.state, '') in ('scheduled', 'held')
+        union all
+        select b.* from postlude.messages as b
+        where ids is null and b.state in ('scheduled', 'held') and (campaign is null or b.campaign_id = campaign)
+    ) as m
     join postlude.enrolments as e on e.enrolment_id = m.enrolment_id
     join offers as o on o.campaign_id = e.campaign_id and o.version = e.version and o.step_id = m.step_id
-    where m.state in ('scheduled', 'held') and (ids is null or m.message_id = any(ids)) and (campaign is null or m.campaign_id = campaign)
+    where (campaign is null or m.campaign_id = campaign)
       and not exists (
           select from postlude.coupons as k
           where k.message_id = m.message_id and k.state in ('reserved', 'bound')

@@ -15,16 +15,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.visitor import NodeTransformer
 
 from postlude import yamlfile
 from postlude.errors import Fault
-from postlude.rendering.sandbox import Sandbox, refused, unknown_variables
+from postlude.rendering.sandbox import Sandbox, refused, unknown_variables, used_variables
 from postlude.rendering.source import (
     Origin,
     Piece,
@@ -41,7 +41,8 @@ from postlude.rendering.variables import CONTEXT, RenderError, first_name, line,
 from postlude.settings import settings
 
 __all__ = [
-    "CONTEXT", "Content", "RenderError", "TemplateFault", "Theme", "check", "load_theme", "names", "render", "samples",
+    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
+    "load_theme", "names", "plain", "render", "samples",
 ]  # fmt: skip
 
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
@@ -68,33 +69,26 @@ def render(
     theme: Theme | None = None,
     *,
     folder: Path | None = None,
-    patience: float = 0.0,
 ) -> Content:
     """The mail `template` for one person; the same input gives the same bytes.
 
-    patience: for so many seconds after a look the files are believed to be unchanged.
-    context: plain values as CONTEXT tells; `shop` comes from the theme when it is missing. A language without files of
+    context: plain values as CONTEXT tells; `shop` and `links.shop` are the theme's. A language without files of
     its own gets the default ones in English, dates and numbers too. Raises TemplateFault when nobody can get
     the template, RenderError when this person cannot (its reason names no person's data).
     """
-    theme = theme or load_theme()
-    compiled = _load(template, locale, theme, folder or settings().include / "templates", patience)
-    values = plain(dict(context))
-    values.setdefault("shop", compiled.shop)
-    values["locale"] = compiled.locale
-    customer = values.get("customer")
-    if isinstance(customer, dict):
-        customer["first_name"] = first_name(customer.get("first_name"))
-    subject = values["subject"] = _header(compiled.subject, values)
-    preheader = values["preheader"] = _header(compiled.preheader, values)
-    if not subject:
-        raise RenderError(f"the subject is empty ({compiled.subject.source.origins[0].file})")
-    html = compiled.html.run(values)
-    if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
-        raise RenderError(
-            f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs"
-        )
-    return Content(subject, preheader, html, _tidy(compiled.text.run(values)))
+    return compiled(template, locale, theme, folder=folder).content(context)
+
+
+def compiled(template: str, locale: str = "en", theme: Theme | None = None, *, folder: Path | None = None) -> Compiled:
+    """The template in one language, ready for many people; whoever keeps it does not see changes of its files."""
+    return _load(template, locale, theme or load_theme(), folder or settings().include / "templates")
+
+
+def in_all_languages(template: str, theme: Theme) -> Iterator[Compiled]:
+    """The template in each language it has words for. Raises TemplateFault."""
+    folder = settings().include / "templates"
+    for locale in (_DEFAULT_LANGUAGE, *_languages(template, folder)):
+        yield compiled(template, locale, theme)
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -130,11 +124,11 @@ def check(
     faults: list[Fault] = []
     for locale in locales:
         try:
-            compiled = _load(template, locale, theme, folder)
+            ready = _load(template, locale, theme, folder)
         except TemplateFault as error:
             faults += error.faults
             continue
-        parts = (compiled.subject, compiled.preheader, compiled.text, compiled.html)
+        parts = (ready.subject, ready.preheader, ready.text, ready.html)
         found = [fault for part in parts for fault in (*part.source.advice, *part.unknown)]
         people = {"given": sample_context} if sample_context is not None else samples(template)
         for person, context in people.items() if not found else ():
@@ -142,13 +136,13 @@ def check(
                 content = render(template, context, locale, theme, folder=folder)
             except RenderError as error:
                 found.append(
-                    Fault(compiled.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}")
+                    Fault(ready.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}")
                 )
                 continue
             greeting = re.search(r"\w [,!?]", "\n".join((content.subject, content.preheader, content.text)))
             if greeting and person == "no name":
                 found.append(
-                    Fault(compiled.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first")
+                    Fault(ready.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first")
                 )
         faults += found
     return list(dict.fromkeys(faults))
@@ -160,12 +154,17 @@ def check(
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
-    def __init__(self, source: Source, env: Sandbox) -> None:
+    def __init__(self, source: Source, env: Sandbox, shop: Mapping[str, Any] | None = None) -> None:
+        """shop: facts that are the same in every mail, and are written into the template."""
         self.source = source
         try:
             tree = env.parse(source.text)
             faults = refused(tree, source)
+            self.unknown = unknown_variables(tree, source)
             if not faults:
+                _Constants(shop or {}).visit(tree)
+                if env.autoescape:
+                    _break_lines(tree)
                 self.template: Template = env.template_class.from_code(env, env.compile(tree), env.make_globals(None))
         except TemplateSyntaxError as error:
             origin = source.at(error.lineno)
@@ -174,12 +173,18 @@ class Part:
             raise TemplateFault([source.at(1).fault("is nested too deeply")]) from None
         if faults:
             raise TemplateFault(faults)
-        self.unknown = unknown_variables(tree, source)
+        self.uses = used_variables(tree)
+        self._env, self._root = env, self.template.root_render_func
 
     def run(self, values: Mapping[str, Any]) -> str:
         """The text for one person. Raises RenderError."""
         try:
-            return self.template.render(values)
+            # as Template.render does it, without copying the values several times
+            scope = self._env.context_class(self._env, {**self._env.globals, **values}, None, {})
+            try:
+                return "".join(self._root(scope))
+            except Exception:
+                self._env.handle_exception()  # the lines of the template instead of those of its code
         except RenderError as error:
             raise RenderError(f"{error.reason} ({self.where(error)})") from None
         except UndefinedError as error:
@@ -206,6 +211,31 @@ class Part:
             trace = trace.tb_next
         origin = self.source.at(lineno)
         return f"{origin.file}:{origin.line}{': ' + origin.tag if origin.tag else ''}"
+
+
+class _Constants(NodeTransformer):
+    """`shop.name` and the like as the texts they stand for: escaped and checked once, and not for each mail."""
+
+    def __init__(self, shop: Mapping[str, Any]) -> None:
+        self._texts = {("shop", key): value for key, value in shop.items() if isinstance(value, str)}
+        if "url" in shop:
+            self._texts["links", "shop"] = shop["url"]
+
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
+        key = node.node.name if isinstance(node.node, nodes.Name) else "", node.attr
+        if key in self._texts:
+            return nodes.Const(self._texts[key], lineno=node.lineno)
+        self.generic_visit(node)
+        return node
+
+
+_BETWEEN = re.compile(r"(?<=>)(?=</?(?:tr|tbody)\b|<td\b|</table\b)")
+
+
+def _break_lines(tree: nodes.Template) -> None:
+    """Short lines, so that a mail needs no encoding: inside a table, between its rows and cells, where white space means nothing."""
+    for data in tree.find_all(nodes.TemplateData):
+        data.data = _BETWEEN.sub("\n", data.data)
 
 
 def _syntax(message: str) -> str:
@@ -254,27 +284,50 @@ class Compiled:
     html: Part
     text: Part
 
+    @cached_property
+    def uses(self) -> frozenset[str]:
+        """The variables of CONTEXT it asks for, as `why`, `links.score`; `links` alone: all of them."""
+        return self.subject.uses | self.preheader.uses | self.html.uses | self.text.uses
+
+    def content(self, context: Mapping[str, Any]) -> Content:
+        """The mail for one person, from values of any origin. Raises RenderError."""
+        return self.fill(plain(dict(context)))
+
+    def fill(self, values: dict[str, Any]) -> Content:
+        """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
+        values["shop"] = self.shop
+        values["locale"] = self.locale
+        customer = values.get("customer")
+        if isinstance(customer, dict):
+            customer["first_name"] = first_name(customer.get("first_name"))
+        subject = values["subject"] = _header(self.subject, values)
+        preheader = values["preheader"] = _header(self.preheader, values)
+        if not subject:
+            raise RenderError(f"the subject is empty ({self.subject.source.origins[0].file})")
+        html = self.html.run(values)
+        if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
+            raise RenderError(
+                f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs"
+            )
+        return Content(subject, preheader, html, _tidy(self.text.run(values)))
+
 
 Stamp = tuple[tuple[str, int, int], ...]
-_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled, float]] = {}
+_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled]] = {}
 
 
-def _load(template: str, locale: str, theme: Theme, folder: Path, patience: float = 0.0) -> Compiled:
+def _load(template: str, locale: str, theme: Theme, folder: Path) -> Compiled:
     """The compiled template, read again only when a file it is made of (or could be made of) has changed."""
     key = (template, locale, folder, id(theme))
     known = _compiled.get(key)
-    if known and known[1].theme is theme:
-        if monotonic() - known[2] < patience:
-            return known[1]
-        if known[0] == _stamp(path for path, _, _ in known[0]):
-            _compiled[key] = (*known[:2], monotonic())
-            return known[1]
+    if known and known[1].theme is theme and known[0] == _stamp(path for path, _, _ in known[0]):
+        return known[1]
     used: list[str] = []
-    compiled = _compile(template, locale, theme, folder, used)
+    made = _compile(template, locale, theme, folder, used)
     if len(_compiled) > 500:
         _compiled.clear()
-    _compiled[key] = (_stamp(dict.fromkeys(used)), compiled, monotonic())
-    return compiled
+    _compiled[key] = (_stamp(dict.fromkeys(used)), made)
+    return made
 
 
 def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
@@ -313,6 +366,7 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
 
     faults: list[Fault] = []
     parts: dict[str, Part] = {}
+    shop: dict[str, Any] = shop_of(theme)
 
     def build(name: str, part: str) -> None:
         try:
@@ -321,7 +375,7 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
             else:
                 pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read)
                 source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
-            parts[name] = Part(source, _environment(part == "mjml"))
+            parts[name] = Part(source, _environment(part == "mjml"), shop)
         except TemplateFault as error:
             faults.extend(error.faults)
 
@@ -331,7 +385,6 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
         raise TemplateFault(list(dict.fromkeys(faults)))
     # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
     spoken = next((name for name in candidates if chosen or name.startswith(_DEFAULT_LANGUAGE)), _DEFAULT_LANGUAGE)
-    shop: dict[str, Any] = shop_of(theme)
     return Compiled(yamlfile.shown(files["mjml"]), spoken, theme, shop, **parts)
 
 
