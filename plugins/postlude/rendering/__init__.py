@@ -216,7 +216,7 @@ class Part:
 
 def _syntax(message: str) -> str:
     hints = {
-        "No filter named": "; see the list of filters in docs/templates.md",
+        "No filter named": "; see the list of filters in docs/blocks.md",
         "Unexpected end of template": "; a tag such as {% if %} or {% for %} is not closed",
         "Encountered unknown tag": "; check its spelling and that it was opened before",
     }
@@ -382,6 +382,8 @@ def _languages(template: str, folder: Path) -> list[str]:
 def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any, words: vocabulary.Words) -> list[Piece]:
     """The pieces of the word `subject` or `preheader`, or of `subject: ...` in a .subject.j2 file (over several lines, too)."""
     shown, text = yamlfile.shown(file), ""
+    if not file.is_file() and words.file and key not in words.found:
+        raise TemplateFault([Fault(words.file, 1, key, f'is missing; add a line "{key}: ..."')])
     if not file.is_file() and key in words.found:
         return directives(words.pieces(key, Origin(shown, 0), markup=False), folder, theme, read, words)
     try:
