@@ -556,6 +556,23 @@ def test_no_template_eats_the_worker(shelf: Shelf, bomb: str) -> None:
     assert time.process_time() - begin < 5
 
 
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% for a in items %}{% for b in items %}{% for c in items %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{% for b in items %}{% if a.x == b.x %}{% endif %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{% endfor %}",
+        "{% for a in range(100) %}{% for b in range(100) %}{% for c in range(100) %}{{ why }}{% endfor %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_no_long_list_makes_a_loop_that_never_ends(shelf: Shelf, bomb: str) -> None:
+    shelf.mail(text=bomb)
+    begin = time.process_time()
+    with pytest.raises(RenderError, match=r"(more than 20,000 turns|more than 500,000 characters) \(.*m\.txt\.j2:1"):
+        shelf.render(why="x" * 2000, items=[{"x": n} for n in range(2000)])
+    assert time.process_time() - begin < 2
+
+
 class Row(dict[str, Any]):
     """What a database driver might hand over."""
 

@@ -28,7 +28,7 @@ from postlude.errors import Fault
 from postlude.rendering import words as vocabulary
 from postlude.rendering.mjml import compile_mjml
 from postlude.rendering.people import samples
-from postlude.rendering.sandbox import Sandbox, babel_locale, refused, unknown_variables
+from postlude.rendering.sandbox import Sandbox, babel_locale, bounded, refused, start_counting, unknown_variables
 from postlude.rendering.source import (
     Origin,
     Piece,
@@ -48,6 +48,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
+MAX_TEXT = 500_000  # characters of any one part while it is written; a mail may have a fifth of it
 MAX_HEADER = 250  # characters of subject and preheader
 PARTS = ("mjml", "txt", "subject")
 _NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
@@ -171,8 +172,10 @@ class Part:
         try:
             tree = env.parse(source.text)
             faults = refused(tree, source)
+            self.unknown = unknown_variables(tree, source)
             if not faults:
-                self.template: Template = env.template_class.from_code(env, env.compile(tree), env.make_globals(None))
+                code = env.compile(bounded(tree))
+                self.template: Template = env.template_class.from_code(env, code, env.make_globals(None))
         except TemplateSyntaxError as error:
             origin = source.at(error.lineno)
             raise TemplateFault([origin.fault(_syntax(error.message or "cannot be read"), origin.tag)]) from None
@@ -180,12 +183,11 @@ class Part:
             raise TemplateFault([source.at(1).fault("is nested too deeply")]) from None
         if faults:
             raise TemplateFault(faults)
-        self.unknown = unknown_variables(tree, source)
 
     def run(self, values: Mapping[str, Any]) -> str:
         """The text for one person. Raises RenderError."""
         try:
-            return self.template.render(values)
+            return self._text(values)
         except RenderError as error:
             raise RenderError(f"{error.reason} ({self.where(error)})") from None
         except UndefinedError as error:
@@ -202,6 +204,20 @@ class Part:
             MemoryError,
         ) as error:
             raise RenderError(f"{type(error).__name__} ({self.where(error)})") from None
+
+    def _text(self, values: Mapping[str, Any]) -> str:
+        """As Template.render does it, and ended when the text grows beyond all measure."""
+        start_counting()
+        parts, size = [], 0
+        try:
+            for part in self.template.root_render_func(self.template.new_context(dict(values))):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_TEXT:
+                    raise RenderError(f"the text has more than {MAX_TEXT:,} characters")
+        except Exception:
+            self.template.environment.handle_exception()  # with the lines of the template instead of its code
+        return "".join(parts)
 
     def where(self, error: BaseException) -> str:
         """file:line of the tag that raised, and the tag: both are the template's, never the person's."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -29,6 +30,7 @@ from postlude.rendering.variables import CONTEXT, RenderError
 from postlude.yamlfile import did_you_mean
 
 MAX_RANGE, MAX_LOOPS, MAX_JOIN, MAX_URL = 100, 3, 20_000, 1900
+MAX_TURNS = 20_000  # of all loops of one text together; a mail with a hundred items takes a few hundred
 _URL = re.compile(
     r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE
 )
@@ -117,6 +119,29 @@ def _range(*bounds: int) -> range:
     return numbers
 
 
+_loops = threading.local()
+
+
+def start_counting() -> None:
+    """Called before each text: what its loops may still take."""
+    _loops.left = MAX_TURNS
+
+
+def _turns(value: Any) -> Any:
+    """Put around whatever a loop runs over (`bounded`): loops inside loops over long lists would never end."""
+    _loops.left -= len(value) if hasattr(value, "__len__") else MAX_RANGE
+    if _loops.left < 0:
+        raise RenderError(f"the loops of the template take more than {MAX_TURNS:,} turns")
+    return value
+
+
+def bounded(tree: nodes.Template) -> nodes.Template:
+    """The template with every loop counted."""
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, "_turns", [], [], None, None, lineno=loop.lineno)
+    return tree
+
+
 @lru_cache(maxsize=4096)
 def _format_money(value: Decimal, currency: str, locale: str) -> str:
     return str(format_currency(value, currency, locale=babel_locale(locale)))
@@ -196,7 +221,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             autoescape=autoescape,
             undefined=StrictUndefined,
         )
-        self.filters = dict(FILTERS)
+        self.filters = {**FILTERS, "_turns": _turns}
         self.tests = dict(TESTS)
         self.globals = {"range": _range}
 
