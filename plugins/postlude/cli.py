@@ -32,6 +32,7 @@ from postlude import (
     cli_dead,
     cli_feeds,
     cli_identities,
+    cli_mail,
     cli_quarantine,
     cli_quotas,
     cli_source,
@@ -52,6 +53,7 @@ app.add_typer(db_app, name="db")
 app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
@@ -428,6 +430,8 @@ def validate(as_of: AsOf = "", as_json: AsJson = False) -> None:
         console.print(
             f"{len(pipeline.campaign_files())} campaigns, segments, sources, calendar and templates are in order."
         )
+    for warning in [] if as_json else pipeline.advice():
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if faults:
         if not as_json:
             raise InputError(faults)

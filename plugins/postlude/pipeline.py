@@ -29,9 +29,11 @@ from postlude import (
     identities,
     intake,
     legal,
+    mail_lint,
     outbox,
     quality,
     quarantine,
+    rendering,
     report,
     tallies,
     tokens,
@@ -650,6 +652,8 @@ def validate() -> list[Fault]:
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
+    for own in sorted((include / "themes").glob("[!.]*.yml")):
+        collect_faults(lambda shop=own.stem: load_theme(shop=shop))
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])
@@ -659,3 +663,8 @@ def validate() -> list[Fault]:
             continue
         faults += campaign_checks.faults_of(Path(file), campaign) + coupons.pool_faults(campaign, pools or {})
     return faults
+
+
+def advice() -> list[Fault]:
+    """What is no mistake and still worth telling: languages in which a template has no words."""
+    return [note for template in rendering.names() for note in mail_lint.missing_languages(template)]
