@@ -1,7 +1,7 @@
 -- letters: what a template needs to know for each claimed message.
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
---         coupons, referral_codes, kept_letters
+--         returns, external_events, coupons, referral_codes, kept_letters
 -- params  ids uuid[], now timestamptz
 -- re-run  safe: only reads
 select
@@ -34,6 +34,22 @@ select
     o.placed_at,
     delivered_at(o.order_id, :now) as delivered_at,
     coalesce(lines.items, '[]') as items,
+    o.cancelled_at <= :now as cancelled,
+    o.promised_on,
+    o.currency as order_currency,
+    o.counted_amount,
+    o.paid_amount,
+    o.shipping_amount,
+    o.discount_amount,
+    o.tax_amount,
+    o.payment,
+    o.address,
+    o.url as order_url,
+    parcels.shipments,
+    back.return,
+    happened.detail as event,
+    happened.kind as event_kind,
+    newest_score(e.enrolment_id, e.order_id, :now) as score,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
     b.raw as kept_raw
@@ -64,7 +80,8 @@ left join lateral (
                 'url', p.url,
                 'image_url', p.image_url,
                 'quantity', l.quantity,
-                'unit_price', l.unit_price
+                'unit_price', l.unit_price,
+                'amount', l.quantity * l.unit_price
             )
             order by l.quantity * l.unit_price desc, l.line_key
         ) as items
@@ -72,4 +89,49 @@ left join lateral (
     left join products as p on l.sku = p.sku and p.source_id = o.source_id
     where l.order_id = o.order_id and l.counted
 ) as lines on true
+left join lateral (
+    -- in the order in which they left; those still here come last
+    select
+        jsonb_agg(
+            jsonb_build_object(
+                'carrier', p.carrier,
+                'tracking_url', p.tracking_url,
+                'tracking_number', p.tracking_number,
+                'shipped_at', case when p.shipped_at <= :now then p.shipped_at end,
+                'eta_on', p.eta,
+                'delivered_at', case when p.delivered_at <= :now then p.delivered_at end,
+                'mine', e.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key
+            )
+            order by p.shipped_at nulls last, p.shipment_key
+        ) as shipments
+    from shipments as p
+    where p.order_id = o.order_id
+) as parcels on true
+left join lateral (
+    -- the return the passage is about, else the newest one of the order
+    select
+        jsonb_build_object(
+            'received', b.received_at <= :now,
+            'refunded', b.refunded_at <= :now,
+            'exchanged', b.exchanged_at <= :now,
+            'amount', b.refund_amount,
+            'due_on', b.refund_due_on,
+            'label_url', b.label_url
+        ) as return
+    from returns as b
+    where b.order_id = o.order_id and b.requested_at <= :now
+    order by
+        starts_with(e.anchor_key, 'return:' || o.source_id || ':' || o.source_order_id || ':' || b.return_key || ':') desc,
+        b.requested_at desc, b.return_key
+    limit 1
+) as back on true
+left join lateral (
+    select
+        x.detail,
+        x.kind
+    from external_events as x
+    where x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
+    order by x.known_at, x.source_id, x.event_key
+    limit 1
+) as happened on true
 where m.message_id = any(cast(:ids as uuid []))

@@ -30,6 +30,7 @@ from postlude import (
     cli_coupons,
     cli_dead,
     cli_feeds,
+    cli_flows,
     cli_identities,
     cli_quarantine,
     cli_quotas,
@@ -52,6 +53,7 @@ app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)
+app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_dead.dead_app, name="dead")

@@ -332,6 +332,8 @@ def _headers(message: Message, boundary: str) -> list[tuple[str, str]]:
     else:
         # failures are still wanted, so not "All"
         found += [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply")]
+        if message.list_unsubscribe:  # an order mail that promotes too
+            found += _unsubscribe(message)
     if boundary:
         found.append(("Content-Type", f'multipart/alternative;\r\n boundary="{boundary}"'))
     else:

@@ -14,17 +14,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, dkim, freshness, legal, pace, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, letter_facts, pace, rendering, switch, tokens
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
@@ -464,7 +463,8 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
         raise rendering.RenderError("the campaign no longer has this step")
     coupon = _coupon(step, letter, now)
     context = _context(letter, definition, theme, coupon, now)
-    marketing = letter.kind == "marketing"
+    # a letter of a transactional campaign may promote too, and is written like marketing then
+    marketing = letter.kind == "marketing" or bool(step.get("promotes"))
     if letter.channel == "email":
         content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
     else:
@@ -539,7 +539,7 @@ def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, 
     # anew by the next attempt
     code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
     until = min(filter(None, (now + coupon.valid, letter.coupon_valid_until)))
-    return {"code": code, "percent": coupon.percent, "expires_on": _local(until, letter.zone)}
+    return {"code": code, "percent": coupon.percent, "expires_on": letter_facts.local_day(until, letter.zone)}
 
 
 @lru_cache(maxsize=64)
@@ -551,14 +551,6 @@ def _definition(text: str) -> dict[str, Any]:
 def _context(
     letter: Row[Any], definition: dict[str, Any], theme: Any, coupon: dict[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
-    items = letter.items
-    order = None
-    if letter.order_number:
-        order = {
-            "number": letter.order_number,
-            "placed_on": _local(letter.placed_at, letter.zone),
-            "delivered_on": _local(letter.delivered_at, letter.zone),
-        }
     links = {
         "unsubscribe": tokens.unsubscribe_link(letter.message_id),
         "preferences": tokens.preferences_link(letter.message_id, letter.due_at.date()),
@@ -567,9 +559,7 @@ def _context(
     }
     return {
         "customer": {"first_name": letter.first_name, "locale": letter.locale, "country": letter.country},
-        "order": order,
-        "item": items[0] if items else None,
-        "items": items,
+        **letter_facts.facts(letter, now),
         "coupon": coupon,
         "referral": {"code": letter.referral_code} if letter.referral_code else None,
         "links": links,
@@ -577,7 +567,3 @@ def _context(
         "step": {"id": letter.step_id},
         "why": definition["why"],
     }
-
-
-def _local(at: datetime | None, zone: str) -> date | None:
-    return at.astimezone(ZoneInfo(zone)).date() if at else None

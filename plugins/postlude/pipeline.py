@@ -24,6 +24,7 @@ from postlude import (
     coupons,
     db,
     enrolment,
+    flows,
     freshness,
     identities,
     intake,
@@ -265,6 +266,9 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     pools = coupons.load_pools()
     if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
         raise InputError(faults)
+    if off := flows.lacking(spec, flows.delivered()):
+        log.warning("%s is off: it %s", spec.id, off)
+        return {"off": 1, "enrolled": 0}
     with db.transaction() as conn:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
@@ -451,15 +455,18 @@ def deliver(
     *,
     shard: int = 0,
     shards: int = 1,
+    kind: str | None = None,
     progress: Progress | None = None,
 ) -> Counts:
     """Hand over what is due in this shard. `clock` is the wall clock; only a rehearsal by hand sets it to the past.
+
+    kind: `transactional` for those campaigns alone, however much of the others is due.
 
     Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
     """
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
-    campaigns, plan = _sound_campaigns(), calendar()
+    campaigns, plan = [c for c in _sound_campaigns() if kind in (None, c.kind)], calendar()
     faults: list[str] = []
     down: list[str] = []
     boxes: list[outbox.Outbox] = []
@@ -470,7 +477,7 @@ def deliver(
             box.stop()
 
     stopping = threading.Event()
-    with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+    with told_to_stop(stop), _recorded("deliver", kind or str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
