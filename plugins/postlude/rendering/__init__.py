@@ -1,10 +1,11 @@
 """Templates into mails: MJML compiled once, then Jinja in a sandbox for each person.
 
-A template `win_back/miss_you` is three files in include/templates/win_back/:
-    miss_you.mjml.j2      the mail (usually `{% extends "_base/mail.mjml.j2" %}` and one block)
+A template `win_back/miss_you` is in include/templates/win_back/:
+    miss_you.mjml.j2      the layout (usually `{% extends "_base/mail.mjml.j2" %}` and blocks, docs/blocks.md)
     miss_you.txt.j2       the same in plain text
-    miss_you.subject.j2   two lines, `subject: ...` and `preheader: ...`
-and, for a language with a text of its own, the same three as miss_you.ko.mjml.j2 etc. CONTEXT tells the variables.
+    miss_you.en.yml       the words in English, with `subject` and `preheader`; miss_you.ko.yml and so on (words.py)
+Instead of words, a template may have miss_you.subject.j2 (two lines, `subject: ...` and `preheader: ...`) and, for a language
+with a layout of its own, all of them as miss_you.ko.mjml.j2 etc. CONTEXT tells the variables.
 
 TemplateFault: nobody can get this template, a person must mend the file. RenderError: this one person cannot get it.
 """
@@ -24,7 +25,8 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
 
 from postlude import yamlfile
 from postlude.errors import Fault
-from postlude.rendering.sandbox import Sandbox, refused, unknown_variables
+from postlude.rendering import words as vocabulary
+from postlude.rendering.sandbox import Sandbox, babel_locale, refused, unknown_variables
 from postlude.rendering.source import (
     Origin,
     Piece,
@@ -37,7 +39,7 @@ from postlude.rendering.source import (
     pieces_of,
 )
 from postlude.rendering.theme import Theme, load_theme
-from postlude.rendering.variables import CONTEXT, RenderError, first_name, line, plain, samples, shop_of
+from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, first_name, line, plain, samples, shop_of
 from postlude.settings import settings
 
 __all__ = [
@@ -49,7 +51,7 @@ MAX_HEADER = 250  # characters of subject and preheader
 PARTS = ("mjml", "txt", "subject")
 _NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
-_DEFAULT_LANGUAGE = "en"  # of the files without a language in their name
+_DEFAULT_LANGUAGE = vocabulary.DEFAULT_LANGUAGE  # of the files without a language in their name
 
 
 class Content(NamedTuple):
@@ -79,9 +81,12 @@ def render(
     """
     theme = theme or load_theme()
     compiled = _load(template, locale, theme, folder or settings().include / "templates", patience)
-    values = plain(dict(context))
+    values = {**EMPTY, **plain(dict(context))}
     values.setdefault("shop", compiled.shop)
-    values["locale"] = compiled.locale
+    values["locale"], values["direction"] = compiled.locale, compiled.direction
+    links = values.get("links")
+    if isinstance(links, dict):
+        values["links"] = {**LINKS, **links}
     customer = values.get("customer")
     if isinstance(customer, dict):
         customer["first_name"] = first_name(customer.get("first_name"))
@@ -124,7 +129,7 @@ def check(
     folder = folder or settings().include / "templates"
     try:
         theme = theme or load_theme()
-        locales = [_DEFAULT_LANGUAGE, *_languages(template, folder)]
+        locales = list(dict.fromkeys([_DEFAULT_LANGUAGE, *_languages(template, folder)]))
     except TemplateFault as error:
         return error.faults
     faults: list[Fault] = []
@@ -247,6 +252,8 @@ class Compiled:
 
     file: str
     locale: str
+    direction: str
+    words: vocabulary.Words
     theme: Theme
     shop: dict[str, Any]
     subject: Part
@@ -290,36 +297,23 @@ def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
 
 def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[str]) -> Compiled:
     base = _base(template, folder)
-    chosen, candidates = "", _candidates(locale)
-    for language in candidates:
-        files = {part: base.with_name(f"{base.name}.{language}.{part}.j2") for part in PARTS}
-        used += map(str, files.values())
-        there = [part for part in PARTS if files[part].is_file()]
-        if len(there) == len(PARTS):
-            chosen = language
-            break
-        if there:
-            missing = ", ".join(files[part].name for part in PARTS if part not in there)
-            raise TemplateFault(
-                [Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {missing}")]
-            )
-    else:
-        files = {part: base.with_name(f"{base.name}.{part}.j2") for part in PARTS}
-        used += map(str, files.values())
+    candidates = _candidates(locale)
+    chosen, files = _files(base, candidates, used)
 
     def read(path: Path) -> str:
         used.append(str(path))
         return yamlfile.read_text(path)
 
+    words = vocabulary.load(folder, base, [chosen] if chosen else candidates, read, used)
     faults: list[Fault] = []
     parts: dict[str, Part] = {}
 
     def build(name: str, part: str) -> None:
         try:
             if name in ("subject", "preheader"):
-                source = assemble(_header_pieces(files[part], name, folder, theme, read))
+                source = assemble(_header_pieces(files[part], name, folder, theme, read, words))
             else:
-                pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read)
+                pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read, words=words)
                 source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
             parts[name] = Part(source, _environment(part == "mjml"))
         except TemplateFault as error:
@@ -330,9 +324,27 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
     if faults:
         raise TemplateFault(list(dict.fromkeys(faults)))
     # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
-    spoken = next((name for name in candidates if chosen or name.startswith(_DEFAULT_LANGUAGE)), _DEFAULT_LANGUAGE)
+    written = chosen or words.language
+    spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
     shop: dict[str, Any] = shop_of(theme)
-    return Compiled(yamlfile.shown(files["mjml"]), spoken, theme, shop, **parts)
+    direction = babel_locale(spoken).text_direction
+    return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts)
+
+
+def _files(base: Path, candidates: list[str], used: list[str]) -> tuple[str, dict[str, Path]]:
+    """The files of a template for the first language that has a layout of its own ("": none has), by part."""
+    for language in (*candidates, ""):
+        files = {part: base.with_name(".".join(filter(None, (base.name, language, part, "j2")))) for part in PARTS}
+        used += map(str, files.values())
+        there = [part for part in PARTS if files[part].is_file()]
+        words = base.with_name(f"{base.name}.{language}.yml").is_file()
+        missing = [part for part in PARTS if part not in there and not (part == "subject" and words)]
+        if not language or (there and not missing):
+            return language, files
+        if there:
+            told = ", ".join(files[part].name for part in missing)
+            raise TemplateFault([Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {told}")])
+    raise AssertionError("the last language is none")
 
 
 def _base(template: str, folder: Path) -> Path:
@@ -357,6 +369,7 @@ def _candidates(locale: str) -> list[str]:
 def _languages(template: str, folder: Path) -> list[str]:
     base = _base(template, folder)
     found = {p.name.split(".")[1] for part in PARTS for p in base.parent.glob(f"{base.name}.*.{part}.j2")}
+    found |= vocabulary.languages(base)
     for word in sorted(found):
         if not _LOCALE.fullmatch(word):
             raise TemplateFault(
@@ -365,9 +378,11 @@ def _languages(template: str, folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) -> list[Piece]:
-    """The pieces of `subject: ...` or `preheader: ...` in a .subject.j2 file; a value may go on over several lines."""
+def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any, words: vocabulary.Words) -> list[Piece]:
+    """The pieces of the word `subject` or `preheader`, or of `subject: ...` in a .subject.j2 file (over several lines, too)."""
     shown, text = yamlfile.shown(file), ""
+    if not file.is_file() and key in words.found:
+        return directives(words.pieces(key, Origin(shown, 0), markup=False), folder, theme, read, words)
     try:
         text = read(file)
     except yamlfile.InputError as error:
@@ -384,4 +399,4 @@ def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) 
         raise TemplateFault([Fault(shown, stray + 1, "", 'the file begins with "subject: ..."')])
     end = min((n for n in starts.values() if n > begin), default=len(rows))
     value = "\n".join([rows[begin].split(":", 1)[1], *rows[begin + 1 : end]])
-    return directives(list(pieces_of(value, shown, begin + 1)), folder, theme, read)
+    return directives(list(pieces_of(value, shown, begin + 1)), folder, theme, read, words)

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_skeleton
+from babel.dates import format_date, format_skeleton, format_timedelta, match_skeleton
+from babel.lists import format_list
 from babel.numbers import format_currency, format_decimal, format_percent
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
@@ -68,6 +69,40 @@ def _percent(context: Context, value: Any) -> str:
     return _format_percent(Decimal(str(value)), context["locale"])
 
 
+@pass_context
+def _plural(context: Context, value: Any, **forms: str) -> str:
+    """`{{ n|plural(one='# point', other='# points') }}`: the form this language uses for n, # becomes the number.
+
+    Names of forms: zero, one, two, few, many, other (CLDR). `other` must be there; Korean and Japanese need no more.
+    """
+    if "other" not in forms or not all(isinstance(text, str) for text in forms.values()):
+        raise RenderError("plural needs the form other='...'")
+    number, locale = Decimal(str(value)), babel_locale(context["locale"])
+    form = forms.get(locale.plural_form(abs(number)), forms["other"])
+    return form.replace("#", str(format_decimal(number, locale=locale)))
+
+
+@pass_context
+def _listed(context: Context, value: Any) -> str:
+    """`{{ names|listed }}`: a, b and c, as this language puts a list into a sentence."""
+    return str(format_list([str(entry) for entry in value][:MAX_RANGE], locale=babel_locale(context["locale"])))
+
+
+_NEAR = {"en": ("today", "tomorrow"), "ko": ("오늘", "내일"), "ja": ("本日", "明日")}
+
+
+@pass_context
+def _in_days(context: Context, value: Any) -> str:
+    """`{{ coupon.expires_on|in_days }}`: today, tomorrow, in 3 days; counted from the day of the mail."""
+    today = context.resolve("today")
+    if not isinstance(value, dt.date) or not isinstance(today, dt.date):
+        raise RenderError("a date is missing")
+    days, locale = (value - today).days, babel_locale(context["locale"])
+    if 0 <= days < 2 and locale.language in _NEAR:
+        return _NEAR[locale.language][days]
+    return str(format_timedelta(dt.timedelta(days), "day", threshold=10_000, add_direction=True, locale=locale))
+
+
 def _join(value: Any, between: str = "") -> str:
     text = str(between).join(str(entry) for entry in value)
     if len(text) > MAX_JOIN:
@@ -96,7 +131,18 @@ def _format_percent(value: Decimal, locale: str) -> str:
 def _format_date(value: dt.date, style: str, locale: str) -> str:
     if style in ("short", "medium", "long", "full"):
         return str(format_date(value, style, locale=babel_locale(locale)))
-    return str(format_skeleton(style, value, locale=babel_locale(locale)))
+    known = babel_locale(locale)
+    nearest = match_skeleton(style, known.datetime_skeletons)
+    if nearest is None:
+        return str(format_skeleton(style, value, locale=known))
+    pattern = str(known.datetime_skeletons[nearest].pattern)
+    for letter, short in (
+        ("M", "MMM"),
+        ("E", "E{1,3}"),
+    ):  # CLDR: the nearest pattern takes the width that was asked for
+        if letter * 4 in style:
+            pattern = re.sub(rf"(?<![{letter}(]){short}(?!{letter})", letter * 4, pattern)
+    return str(format_date(value, pattern, locale=known))
 
 
 @lru_cache(maxsize=512)
@@ -124,6 +170,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for nam
     "date": _date,
     "number": _number,
     "percent": _percent,
+    "plural": _plural,
+    "listed": _listed,
+    "in_days": _in_days,
     "join": _join,
 }
 TESTS = {name: DEFAULT_TESTS[name] for name in _TEST_NAMES.split()}

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from postlude import rendering, texting, yamlfile
 from postlude.errors import Fault
+from postlude.rendering import words
 from postlude.rendering.source import TemplateFault, assemble, flatten
 from postlude.rendering.theme import Theme, load_theme
-from postlude.rendering.variables import RenderError, first_name, plain, samples, shop_of
+from postlude.rendering.variables import EMPTY, RenderError, first_name, plain, samples, shop_of
 from postlude.settings import settings
 
 TITLED = ("banner", "webhook")
@@ -69,12 +70,12 @@ def render(
     path = file_of(template, channel, locale, folder)
     if path is None:
         raise TemplateFault(f'"{template}" has no words for {channel}; add include/templates/{template}.{channel}.j2')
-    values = plain(dict(context))
+    values = {**EMPTY, **plain(dict(context))}
     values.setdefault("shop", shop_of(theme))
     values["locale"] = locale
     if isinstance(customer := values.get("customer"), dict):
         customer["first_name"] = "" if channel == "banner" else first_name(customer.get("first_name"))
-    text = rendering._tidy(_part(path, theme, folder).run(values)).strip()
+    text = rendering._tidy(_part(path, theme, folder, template, locale).run(values)).strip()
     title = ""
     if channel in TITLED:
         title, _, text = text.partition("\n")
@@ -99,7 +100,7 @@ def check(template: str, channel: str, folder: Path | None = None) -> list[Fault
         locale = path.name.split(".")[1]
         try:
             theme = load_theme()
-            part = _part(path, theme, folder)
+            part = _part(path, theme, folder, template, locale if locale != channel else "en")
             found += [*part.source.advice, *part.unknown]
             people = samples(template) if not part.unknown else {}
         except TemplateFault as error:
@@ -115,12 +116,12 @@ def check(template: str, channel: str, folder: Path | None = None) -> list[Fault
     return list(dict.fromkeys(found))
 
 
-_parts: dict[tuple[Path, int], tuple[rendering.Stamp, Theme, rendering.Part]] = {}
+_parts: dict[tuple[Path, str, int], tuple[rendering.Stamp, Theme, rendering.Part]] = {}
 
 
-def _part(path: Path, theme: Theme, folder: Path) -> rendering.Part:
+def _part(path: Path, theme: Theme, folder: Path, template: str, locale: str) -> rendering.Part:
     """The compiled file, read again only when it or what it includes has changed."""
-    known = _parts.get(key := (path, id(theme)))
+    known = _parts.get(key := (path, locale, id(theme)))
     if known and known[1] is theme and known[0] == rendering._stamp(name for name, _, _ in known[0]):
         return known[2]
     used = [str(path)]
@@ -129,9 +130,9 @@ def _part(path: Path, theme: Theme, folder: Path) -> rendering.Part:
         used.append(str(file))
         return yamlfile.read_text(file)
 
-    part = rendering.Part(
-        assemble(flatten(folder, path, theme, markup=False, read=read)), rendering._environment(False)
-    )
+    said = words.load(folder, folder / template, rendering._candidates(locale), read, used)
+    pieces = flatten(folder, path, theme, markup=False, read=read, words=said)
+    part = rendering.Part(assemble(pieces), rendering._environment(False))
     if len(_parts) > 500:
         _parts.clear()
     _parts[key] = (rendering._stamp(dict.fromkeys(used)), theme, part)
