@@ -49,6 +49,7 @@ select
     back.return,
     happened.detail as event,
     happened.kind as event_kind,
+    happened.at as event_at,
     newest_score(e.enrolment_id, e.order_id, :now) as score,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
@@ -128,7 +129,8 @@ left join lateral (
 left join lateral (
     select
         x.detail,
-        x.kind
+        x.kind,
+        x.at
     from external_events as x
     where x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
     order by x.known_at, x.source_id, x.event_key

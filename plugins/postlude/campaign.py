@@ -138,6 +138,14 @@ class Audience(Strict):
     )
 
 
+class Contact(Strict):
+    """A person customers may turn to, named in the letters."""
+
+    name: str = Field(min_length=1, max_length=80)
+    email: str | None = Field(None, pattern=r"^[^@\s]+@[^@\s]+$", description="default: the shop's own address")
+    phone: str | None = None
+
+
 class Approval(Strict):
     """When a named person must say yes before a run's messages may go, beside the campaign's own usual volume."""
 
@@ -256,6 +264,7 @@ class Campaign(Strict):
         default_factory=lambda given: () if given.get("kind") == "transactional" else ("return_open", "ticket_open"),
         description="while this is so, nothing is sent; transactional mail stops for nothing",
     )
+    contact: Contact | None = Field(None, description="a person customers may turn to, named in the letters")
     needs: tuple[Entity, ...] = Field(
         (), description="off until a scheduled source delivers all of these: what the campaign cannot do without"
     )

@@ -32,7 +32,34 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
         for channel in _channels_of(campaign, template):
             if channel != "email":
                 found += short.check(template, channel)
+    found += [
+        Fault(file, yamlfile.line_of(path, place), yamlfile.key_of(place), what)
+        for place, what in _promoting(campaign, names)
+    ]
     return list(dict.fromkeys(found))
+
+
+def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str]]:
+    """Letters of a transactional campaign that promote, and do not say so."""
+    for number, step in enumerate(campaign.steps):
+        if campaign.kind != "transactional" or step.promotes or "email" not in campaign.offers(step):
+            continue
+        for template in step.templates:
+            if template not in names:
+                continue
+            try:
+                held = rendering.promotions(template)
+            except rendering.TemplateFault:
+                continue  # told by itself
+            if held:
+                key = "template" if step.template else "variants"
+                yield (
+                    ("steps", number, key),
+                    (
+                        f"{template} holds {' and '.join(held)}, which makes an order mail advertising; take it out of the "
+                        'template, or write "promotes: true" and keep an alternative for who did not agree to marketing'
+                    ),
+                )
 
 
 def _channels_of(campaign: Campaign, template: str) -> list[str]:

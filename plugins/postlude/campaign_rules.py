@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 Broken = Iterator[tuple[Place, str]]
 
-ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low")
+ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low", "shipped", "delivered")
 RETURNS = ("returned", "return_received", "refunded", "return_moved")
 LONGEST_DELAY = timedelta(days=730)
 LONGEST_LIFE = timedelta(days=90)
@@ -63,8 +63,13 @@ def _trigger(campaign: Campaign) -> Broken:
 def _endings(campaign: Campaign) -> Broken:
     trigger = campaign.trigger
     for number, rule in enumerate(campaign.exit_on):
-        if trigger.event is None and rule in ABOUT_AN_ORDER:
+        if trigger.event is None and trigger.external is None and rule in ABOUT_AN_ORDER:
             yield ("exit_on", number), f'"{rule}" is about an order, and this trigger has no order; take it out'
+        if rule == "over" and trigger.external is None:
+            yield (
+                ("exit_on", number),
+                '"over" needs a trigger by "external": what it tells is what can be over; take it out',
+            )
         if rule == "left_segment" and trigger.enters is None:
             yield ("exit_on", number), '"left_segment" needs a trigger that "enters" a segment; take it out'
         if (rule == "cancelled" and trigger.event == "cancelled") or (rule == "returned" and trigger.event in RETURNS):

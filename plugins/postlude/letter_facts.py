@@ -24,11 +24,11 @@ def local_day(at: datetime | str | None, zone: str) -> date | None:
     return at.astimezone(ZoneInfo(zone)).date() if at else None
 
 
-def facts(letter: Row[Any], now: datetime) -> dict[str, Any]:
-    """Everything about the order and the event this message is about."""
+def facts(letter: Row[Any], definition: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Everything about the order and the event this message is about; definition: of the campaign."""
     parcels = [_parcel(row, number, letter) for number, row in enumerate(letter.shipments or (), 1)]
     mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
-    event = _event(letter.event) if letter.event is not None else None
+    event = _event(letter) if letter.event is not None else None
     items = letter.items
     return {
         "today": local_day(now, letter.zone),
@@ -44,7 +44,7 @@ def facts(letter: Row[Any], now: datetime) -> dict[str, Any]:
         "product": _product(event, letter.currency),
         "cart": _cart(event, letter.currency),
         "notice": _notice(event),
-        "contact": _contact(event),
+        "contact": _contact(event, definition.get("contact")),
     }
 
 
@@ -102,12 +102,13 @@ def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any]
     }
 
 
-def _event(detail: Mapping[str, Any]) -> dict[str, Any]:
-    """The details as told, days as dates."""
-    return {
+def _event(letter: Row[Any]) -> dict[str, Any]:
+    """The details as told, days as dates; and what it is and when."""
+    told = {
         key: date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
-        for key, value in detail.items()
+        for key, value in letter.event.items()
     }
+    return told | {"kind": letter.event_kind, "on": local_day(letter.event_at, letter.zone)}
 
 
 def _bill(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -156,8 +157,8 @@ def _notice(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"title": event.get("title"), "text": event["text"], "valid_until": event.get("valid_until")}
 
 
-def _contact(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Who looks after it, where somebody does."""
+def _contact(event: Mapping[str, Any] | None, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Who looks after it: the owner told with the event, else whom the campaign file names."""
     if not event or not event.get("owner"):
-        return None
+        return dict(named) if named else None
     return {"name": event["owner"], "email": event.get("owner_email"), "phone": event.get("owner_phone")}

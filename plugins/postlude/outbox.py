@@ -559,7 +559,7 @@ def _context(
     }
     return {
         "customer": {"first_name": letter.first_name, "locale": letter.locale, "country": letter.country},
-        **letter_facts.facts(letter, now),
+        **letter_facts.facts(letter, definition, now),
         "coupon": coupon,
         "referral": {"code": letter.referral_code} if letter.referral_code else None,
         "links": links,

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 
 from postlude import yamlfile
 from postlude.errors import Fault
@@ -43,9 +43,14 @@ from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, fir
 from postlude.settings import settings
 
 __all__ = [
-    "CONTEXT", "Content", "RenderError", "TemplateFault", "Theme", "check", "load_theme", "names", "render", "samples",
+    "CONTEXT", "Content", "RenderError", "TemplateFault", "Theme", "check", "load_theme", "names", "promotions", "render", "samples",
 ]  # fmt: skip
 
+# an order mail that holds one of these is an advertisement before the law
+PROMOTIONS = {
+    "coupon": "a coupon", "recommendations": "recommendations", "referral": "a referral code", "product": "a product on offer",
+    "cart": "a cart", "free_shipping": "what is missing to free shipping", "loyalty": "the loyalty club", "shop.news": "news",
+}  # fmt: skip
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
 MAX_HEADER = 250  # characters of subject and preheader
 PARTS = ("mjml", "txt", "subject")
@@ -162,6 +167,18 @@ def check(
 # ---------------------------------------------------------------- one part of a mail
 
 
+def promotions(template: str, *, folder: Path | None = None) -> list[str]:
+    """What the mail holds that makes it advertising, as words for people; empty: an order mail may hold all of it.
+
+    Raises TemplateFault.
+    """
+    compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
+    used = {
+        name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
+    }
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
@@ -180,6 +197,11 @@ class Part:
         if faults:
             raise TemplateFault(faults)
         self.unknown = unknown_variables(tree, source)
+        self.names = {node.name for node in tree.find_all(nodes.Name)} | {
+            f"{node.node.name}.{node.attr}"
+            for node in tree.find_all(nodes.Getattr)
+            if isinstance(node.node, nodes.Name)
+        }
 
     def run(self, values: Mapping[str, Any]) -> str:
         """The text for one person. Raises RenderError."""
