@@ -21,12 +21,14 @@ from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
-ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low"]
+ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low", "over"]
 ChannelName = Literal["email", "sms", "webhook", "banner"]
-StopRule = Literal["return_open", "ticket_open"]
+StopRule = Literal["return_open", "ticket_open", "recovery_open"]
 OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]
 FeedName = Literal["orders", "reviews", "returns"]
-NEGATIVE = frozenset({"ordered", "reviewed"})
+NEGATIVE = frozenset({"ordered", "reviewed", "over"})
+# outside events that are worked out from what has not happened (docs/happenings.md)
+ABSENT = frozenset({"abandoned_checkout", "replenishment_due", "next_order_expected", "disengaged", "unseen"})
 # features that are made of what people have not done: a dead feed makes them true
 RESTING = frozenset({"stage", "recency_days", "r_score", "score"})
 
@@ -226,7 +228,7 @@ class Campaign(Strict):
         (), description="facts that end the passage, checked at planning and at hand-over"
     )
     stop_while: tuple[StopRule, ...] = Field(
-        ("return_open", "ticket_open"), description="while this is so, nothing is sent"
+        ("return_open", "ticket_open", "recovery_open"), description="while this is so, nothing is sent"
     )
     needs_fresh_orders: bool | None = Field(
         None,
@@ -286,6 +288,7 @@ class Campaign(Strict):
         if self.kind == "transactional" or not (
             self.trigger.enters
             or self.trigger.leaves
+            or self.trigger.external in ABSENT
             or NEGATIVE & set(self.exit_on)
             or any(_rests(step) for step in self.steps)
         ):

@@ -104,7 +104,10 @@ def _conditions(campaign: Campaign) -> Iterator[tuple[Place, str]]:
             if leaf.feature not in kinds:
                 yield at, f'there is no feature "{leaf.feature}"{did_you_mean(leaf.feature, kinds)}'
                 continue
-            if campaign.trigger.event is None and leaf.feature in ("category", "order_amount"):
+            if not (campaign.trigger.event or campaign.trigger.external) and leaf.feature in (
+                "category",
+                "order_amount",
+            ):
                 yield at, f"{leaf.feature} is about an order, and this trigger has no order: it would never be known"
             for what in operator_faults(leaf, kinds[leaf.feature]):
                 yield at, what

@@ -57,8 +57,13 @@ def _trigger(campaign: Campaign) -> Broken:
 def _endings(campaign: Campaign) -> Broken:
     trigger = campaign.trigger
     for number, rule in enumerate(campaign.exit_on):
-        if trigger.event is None and rule in ABOUT_AN_ORDER:
+        if trigger.event is None and trigger.external is None and rule in ABOUT_AN_ORDER:
             yield ("exit_on", number), f'"{rule}" is about an order, and this trigger has no order; take it out'
+        if rule == "over" and trigger.external is None:
+            yield (
+                ("exit_on", number),
+                '"over" needs a trigger by "external": what it tells is what can be over; take it out',
+            )
         if rule == "left_segment" and trigger.enters is None:
             yield ("exit_on", number), '"left_segment" needs a trigger that "enters" a segment; take it out'
         if (rule == "cancelled" and trigger.event == "cancelled") or (rule == "returned" and trigger.event in RETURNS):
@@ -155,9 +160,10 @@ def _step(campaign: Campaign, step: Step) -> Broken:
             ("expires_after",),
             "must be at least 1 day with wait_for: what happened is looked at when the campaign plans, once a day",
         )
-    if step.days_by_category and campaign.trigger.event is None:
+    if step.days_by_category and campaign.trigger.event is None and campaign.trigger.external is None:
         yield ("on_day_by_category",), "needs an order for its main item; use it with a trigger by event"
-    if step.wait_for and campaign.trigger.event is None and step.wait_for.event in ("reviewed", "returned"):
+    no_order = campaign.trigger.event is None and campaign.trigger.external is None  # an outside event may have one
+    if step.wait_for and no_order and step.wait_for.event in ("reviewed", "returned"):
         yield ("wait_for", "event"), f'"{step.wait_for.event}" is about an order, and this trigger has no order'
     if step.coupon and step.coupon.valid < timedelta(days=1):
         yield ("coupon", "valid"), "is shorter than a day: the code would be dead before the mail is read"
