@@ -158,7 +158,8 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
             "announce": [],
         }),
         "segment": ("after orders", {
-            "derive_features": ["check_features"], "check_features": ["update_segments"], "update_segments": [],
+            "derive_features": ["check_features"], "check_features": ["keep_loyalty"],
+            "keep_loyalty": ["note_happenings"], "note_happenings": ["update_segments"], "update_segments": [],
         }),
         "transactional": ("*/5 * * * *", {"tell": []}),
         "deliver": ("*/5 * * * *", {
@@ -490,7 +491,10 @@ def test_the_dags_bring_a_shop_in_as_of_an_instant_and_plan_its_messages(tmp_pat
         assert conn.scalar(text("select count(*) from messages")) > 0
     stages = [run.stage for run in runs]
     stages.remove("check_feeds")  # stands beside the others
-    assert stages == ["extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release"]
+    assert stages == [
+        "extract", "load", "derive_features", "keep_loyalty", "note_happenings", "update_segments", "enrol", "schedule", "assess",
+        "release",
+    ]  # fmt: skip
     assert {(run.as_of.isoformat(), run.origin, run.outcome) for run in runs} == {(as_of, "manual", "done")}
     for dag_id, (run_id, _, _) in answers.items():
         assert any(run.run_id.startswith(f"{dag_id}/{run_id}/") for run in runs)

@@ -204,7 +204,8 @@ class Calendar(Strict):
     window: Window
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     office: Office = Field(
-        default_factory=Office, description="when somebody of the shop is there, for steps with office_hours"
+        Office(),  # type: ignore[call-arg]
+        description="when somebody of the shop is there, for steps with office_hours",
     )
     blackout_days: tuple[Blackout, ...] = ()
     holidays: Holidays | None = Field(None, description="public holidays on which no marketing is sent")

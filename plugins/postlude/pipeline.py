@@ -26,12 +26,16 @@ from postlude import (
     enrolment,
     flows,
     freshness,
+    gifts,
+    happenings,
     identities,
     intake,
     legal,
+    loyalty,
     outbox,
     quality,
     quarantine,
+    recovery,
     report,
     tallies,
     tokens,
@@ -43,6 +47,8 @@ from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.loyalty_rules import faults as loyalty_faults
+from postlude.loyalty_rules import load_loyalty, load_recovery
 from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
 from postlude.settings import settings
@@ -250,6 +256,34 @@ def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
             counts.update({"segments": len(segments), "left_as_they_are": 1})
         else:
             counts.update(audience.update_segments(conn, segments, now, run_id))
+    return counts
+
+
+def keep_loyalty(now: datetime, run_id: str, origin: str) -> Counts:
+    """Memberships, tiers and points as of `now`. Without include/loyalty.yml there is no club and nothing to do."""
+    rules = load_loyalty()
+    with _recorded("keep_loyalty", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if rules is None:
+            counts["no_club"] = 1
+        elif _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+        else:
+            counts.update(loyalty.update(conn, rules, now, run_id))
+    return counts
+
+
+def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
+    """Cases of service recovery, the draw of gifts, and every event that starts a campaign, as of `now`."""
+    rules, cases = load_loyalty(), load_recovery()
+    with _recorded("note_happenings", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+            return counts
+        if cases:
+            counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
+        if rules and rules.gifts:
+            counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
+        counts.update(happenings.note(conn, rules, now))
     return counts
 
 
@@ -628,6 +662,7 @@ def validate() -> list[Fault]:
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
+    faults += loyalty_faults()
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])

@@ -252,9 +252,13 @@ language sql stable parallel safe as $$
         when rules ? 'ticket_open' and exists (
             select from tickets as t
             where t.customer_id = customer and t.opened_at <= now_ and (t.closed_at is null or t.closed_at > now_)) then 'ticket_open'
+        when rules ? 'recovery_open' and exists (
+            select from recoveries as r
+            where r.customer_id = customer and r.at <= now_ and (r.resolved_at is null or r.resolved_at > now_)) then 'recovery_open'
     end
 $$;
-comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
+comment on function stop_fact is
+    'Why promotions to this customer stop for the time being (return_open, ticket_open, recovery_open); null: nothing open.';
 
 create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
@@ -534,6 +538,152 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
 
+create or replace function postlude.bought_since(customer bigint, article text, since timestamptz, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (
+        select from postlude.orders as o join postlude.order_lines as l using (order_id)
+        where o.customer_id = customer and o.counted_at > since and o.counted_at < now_ and (o.cancelled_at is null or o.cancelled_at > now_)
+          and l.counted and upper(l.sku) = upper(article))
+$$;
+comment on function postlude.bought_since is 'Has this customer bought this article in an order that counts, later than `since`?';
+
+create or replace function postlude.told_since(customer bigint, kinds text[], since timestamptz, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (
+        select from postlude.external_events as x
+        where x.customer_id = customer and x.kind = any(kinds) and x.at > since and x.at <= now_)
+$$;
+comment on function postlude.told_since is 'Has an outside event of one of these kinds come later than `since`?';
+
+create or replace function postlude.last_sign_of(customer bigint, now_ timestamptz) returns timestamptz
+language sql stable parallel safe as $$
+    select greatest(
+        (select max(e.at) from postlude.events as e
+         where e.customer_id = customer and e.kind in ('clicked', 'replied', 'rated') and e.at <= now_),
+        (select max(o.counted_at) from postlude.orders as o where o.customer_id = customer and o.counted_at < now_),
+        (select max(k.at) from postlude.consents as k where k.customer_id = customer and k.granted and k.at <= now_),
+        (select max(x.at) from postlude.external_events as x where x.customer_id = customer and x.kind = 'visited' and x.at <= now_))
+$$;
+comment on function postlude.last_sign_of is 'The last sign of a human: a click, reply, rating, order, consent or visit. Opens are made by machines.';
+
+create or replace function postlude.rating_group(score int, scale int) returns text
+language sql immutable parallel safe as $$
+    select case
+        when scale = 10 then case when score >= 9 then 'promoter' when score <= 6 then 'detractor' else 'passive' end
+        when score >= 5 then 'promoter'
+        when score <= 2 then 'detractor'
+        else 'passive'
+    end
+$$;
+comment on function postlude.rating_group is 'promoter, passive or detractor: 9 and 10, or five stars; 6 and less, or one or two stars.';
+
+create or replace function postlude.happening_over(event postlude.external_events, now_ timestamptz) returns boolean
+language plpgsql stable parallel safe as $$
+-- docs/happenings.md has this as a table; read again at every look, so it holds at hand-over
+declare
+    told jsonb := event.detail;
+begin
+    if pg_input_is_valid(told ->> 'valid_until', 'timestamptz') and (told ->> 'valid_until')::timestamptz <= now_ then
+        return true;
+    end if;
+    case event.kind
+        when 'abandoned_checkout' then
+            return postlude.ordered_since(event.customer_id, event.at, now_) or (
+                jsonb_array_length(coalesce(told -> 'items', '[]')) > 0 and not exists (
+                    select from jsonb_array_elements(told -> 'items') as i
+                    join postlude.products as p on p.source_id = event.source_id and upper(p.sku) = upper(i ->> 'sku')
+                    where p.in_stock is not false));
+        when 'frustration', 'lead_created' then
+            return postlude.ordered_since(event.customer_id, event.at, now_);
+        when 'trial_started' then
+            return postlude.told_since(event.customer_id, '{upgraded}', event.at, now_)
+                or postlude.ordered_since(event.customer_id, event.at, now_);
+        when 'next_order_expected' then
+            return postlude.ordered_since(event.customer_id, (select o.placed_at from postlude.orders as o where o.order_id = event.order_id), now_);
+        when 'back_in_stock' then
+            return postlude.bought_since(event.customer_id, told ->> 'sku', event.at, now_) or not exists (
+                select from postlude.products as p where p.source_id = event.source_id and p.sku = told ->> 'sku' and p.in_stock);
+        when 'price_drop' then
+            return postlude.bought_since(event.customer_id, told ->> 'sku', event.at, now_) or not exists (
+                select from postlude.products as p
+                where p.source_id = event.source_id and p.sku = told ->> 'sku' and p.in_stock is not false
+                  and p.price < (told ->> 'was')::numeric);
+        when 'replenishment_due' then
+            return postlude.bought_since(
+                event.customer_id, told ->> 'sku', (select o.counted_at from postlude.orders as o where o.order_id = event.order_id), now_);
+        when 'delivery_delayed', 'carrier_exception' then
+            return exists (
+                select from postlude.orders as o where o.order_id = event.order_id
+                  and (o.cancelled_at <= now_ or postlude.delivered_at(o.order_id, now_) is not null));
+        when 'packed_today' then
+            return exists (select from postlude.orders as o where o.order_id = event.order_id and o.cancelled_at <= now_)
+                or exists (select from postlude.shipments as p where p.order_id = event.order_id and p.shipped_at <= now_);
+        when 'refund_late' then
+            return exists (
+                select from postlude.returns as r
+                where r.order_id = event.order_id and r.return_key = told ->> 'return' and least(r.refunded_at, r.closed_at) <= now_);
+        when 'high_value_bought' then
+            return postlude.told_since(event.customer_id, '{call_booked}', event.at, now_)
+                or exists (select from postlude.orders as o where o.order_id = event.order_id and o.cancelled_at <= now_);
+        when 'payment_failed' then
+            return exists (
+                select from postlude.external_events as x
+                where x.customer_id = event.customer_id and x.kind = 'payment_succeeded' and x.at >= event.at and x.at <= now_
+                  and x.detail ->> 'invoice' is not distinct from told ->> 'invoice');
+        when 'renewal_due' then
+            -- a renewal moves the date, an end takes it away
+            if told ->> 'what' = 'club' then
+                return not exists (
+                    select from postlude.loyalty_memberships as m
+                    where m.customer_id = event.customer_id and m.left_at is null and m.renews_on = (told ->> 'renews_on')::date);
+            end if;
+            return not exists (
+                select from postlude.customers as c
+                where c.customer_id = event.customer_id and c.renews_on = (told ->> 'renews_on')::date);
+        when 'threshold_crossed' then
+            return exists (
+                select from postlude.loyalty_memberships as m
+                where m.customer_id = event.customer_id and m.joined_at <= now_ and (m.left_at is null or m.left_at > now_));
+        when 'tier_up', 'tier_down' then
+            return exists (
+                select from postlude.loyalty_tier_changes as c
+                where c.customer_id = event.customer_id and c.at > event.at and c.at <= now_);
+        when 'points_expiring' then
+            return not exists (
+                select from postlude.loyalty_expiries as x
+                where x.customer_id = event.customer_id and x.expires_at = (told ->> 'expires_at')::timestamptz and x.expires_at > now_);
+        when 'recovery_opened' then
+            return not exists (
+                select from postlude.recoveries as r
+                where r.recovery_id = (told ->> 'recovery')::bigint and (r.resolved_at is null or r.resolved_at > now_));
+        when 'promoter' then
+            return postlude.told_since(event.customer_id, '{detractor,referral_made}', event.at, now_);
+        when 'community_ready' then
+            return postlude.told_since(event.customer_id, '{community_joined}', '-infinity', now_);
+        when 'disengaged' then
+            return postlude.last_sign_of(event.customer_id, now_) > event.at;
+        when 'unseen', 'guest_order' then
+            return postlude.told_since(event.customer_id, '{visited}', event.at, now_);
+        when 'poll_opened' then
+            return exists (
+                select from postlude.external_events as x
+                where x.customer_id = event.customer_id and x.kind = 'poll_answered' and x.at <= now_
+                  and x.detail ->> 'poll' is not distinct from told ->> 'poll');
+        else
+            return false;
+    end case;
+end
+$$;
+comment on function postlude.happening_over is 'Is what an outside event told no longer so (paid, gone again, joined, ...)? Asked at planning and at hand-over.';
+
+create or replace function postlude.event_of(customer bigint, definition jsonb, anchor timestamptz) returns setof postlude.external_events
+language sql stable parallel safe as $$
+    select x.* from postlude.external_events as x
+    where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
+    order by x.known_at, x.source_id, x.event_key limit 1
+$$;
+comment on function postlude.event_of is 'The outside event a passage began with; no row for other triggers.';
+
 create or replace function postlude.passage_fact(definition jsonb, passage uuid, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     select case
@@ -558,12 +708,14 @@ language sql stable parallel safe as $$
                       then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
                   else definition ->> 'kind' <> 'transactional' or n.order_id is not distinct from e.order_id
               end) then 'superseded'
+        when definition -> 'exit_on' ? 'over' and (
+            select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
     end
     from postlude.enrolments as e
     where e.enrolment_id = passage
       and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded']
 $$;
-comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded; null: it goes on.';
+comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded, over (what started it); null: it goes on.';
 
 create or replace function postlude.known_values(
     definition jsonb, passage uuid, customer bigint, order_ bigint, anchor_key_ text, anchor timestamptz, now_ timestamptz
@@ -752,7 +904,7 @@ comment on function postlude.coupon_lacking is 'Does the step promise a coupon t
 create or replace function postlude.may_promote(definition jsonb, own jsonb, passage uuid, customer bigint, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
     select postlude.unreachable(customer, coalesce(own ->> 'channel', definition ->> 'channel'), 'marketing', definition ->> 'topic', now_) is null
-        and postlude.stop_fact('["return_open", "ticket_open"]', customer, now_) is null
+        and postlude.stop_fact('["return_open", "ticket_open", "recovery_open"]', customer, now_) is null
         and postlude.break_until(customer, now_) is null
         and not exists (select from postlude.holdouts as h where h.customer_id = customer and h.campaign_id = '' and h.held)
         -- a promised coupon that is not there must not keep the plain letter back
