@@ -31,6 +31,7 @@ from postlude import (
     cli_coupons,
     cli_dead,
     cli_feeds,
+    cli_flows,
     cli_identities,
     cli_mail,
     cli_quarantine,
@@ -55,6 +56,7 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
+app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_consents.app, name="consents")
@@ -250,6 +252,8 @@ def segment(
     now, run_id = instant(as_of), new_run("segment")
     counts = pipeline.derive_features(now, run_id, "cli", full)
     pipeline.check("features", "", now, run_id)
+    counts |= {f"loyalty_{key}": count for key, count in pipeline.keep_loyalty(now, run_id, "cli").items()}
+    counts |= {f"happened_{key}": count for key, count in pipeline.note_happenings(now, run_id, "cli").items()}
     show(counts | pipeline.update_segments(now, run_id, "cli"), as_json, f"Customers as of {now:%Y-%m-%d %H:%M} UTC")
 
 
@@ -339,6 +343,8 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
         step(f"load {name}", pipeline.load, path, *stamp)
     step("features", pipeline.derive_features, *stamp)
     step("check features", pipeline.check, "features", "", now, run_id)
+    step("loyalty", pipeline.keep_loyalty, *stamp)
+    step("happenings", pipeline.note_happenings, *stamp)
     step("segments", pipeline.update_segments, *stamp)
     for file in pipeline.campaign_files():
         step(f"plan {Path(file).stem}", pipeline.run_campaign, file, *stamp)

@@ -301,11 +301,11 @@ class Outbox:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
         templates = {claim.template for claim in claims}
-        with_items = self.channel_name != "email" or any([desk.reads_items(template) for template in templates])
+        with_facts = self.channel_name != "email" or any([desk.reads_facts(template) for template in templates])
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
-            rows = db.run(conn, "43_letters", ids=ids, with_items=with_items, now=self.clock()).all()
+            rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
         for row in rows:
             definition_of(row)
         letters = {row.message_id: row for row in rows}

@@ -25,14 +25,19 @@ from postlude import (
     coupons,
     db,
     enrolment,
+    flows,
     freshness,
+    gifts,
+    happenings,
     identities,
     intake,
     legal,
+    loyalty,
     mail_lint,
     outbox,
     quality,
     quarantine,
+    recovery,
     rendering,
     report,
     tallies,
@@ -45,6 +50,8 @@ from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.loyalty_rules import faults as loyalty_faults
+from postlude.loyalty_rules import load_loyalty, load_recovery
 from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
 from postlude.settings import settings
@@ -255,6 +262,34 @@ def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
     return counts
 
 
+def keep_loyalty(now: datetime, run_id: str, origin: str) -> Counts:
+    """Memberships, tiers and points as of `now`. Without include/loyalty.yml there is no club and nothing to do."""
+    rules = load_loyalty()
+    with _recorded("keep_loyalty", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if rules is None:
+            counts["no_club"] = 1
+        elif _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+        else:
+            counts.update(loyalty.update(conn, rules, now, run_id))
+    return counts
+
+
+def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
+    """Cases of service recovery, the draw of gifts, and every event that starts a campaign, as of `now`."""
+    rules, cases = load_loyalty(), load_recovery()
+    with _recorded("note_happenings", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+            return counts
+        if cases:
+            counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
+        if rules and rules.gifts:
+            counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
+        counts.update(happenings.note(conn, rules, now))
+    return counts
+
+
 # ---------------------------------------------------------------- campaigns
 
 
@@ -269,6 +304,9 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     pools = coupons.load_pools()
     if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
         raise InputError(faults)
+    if off := flows.lacking(spec, flows.delivered()):
+        log.warning("%s is off: it %s", spec.id, off)
+        return {"off": 1, "enrolled": 0}
     with db.transaction() as conn:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
@@ -462,15 +500,18 @@ def deliver(
     *,
     shard: int = 0,
     shards: int = 1,
+    kind: str | None = None,
     progress: Progress | None = None,
 ) -> Counts:
     """Hand over what is due in this shard. `clock` is the wall clock; only a rehearsal by hand sets it to the past.
+
+    kind: `transactional` for those campaigns alone, however much of the others is due.
 
     Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
     """
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
-    campaigns, plan = _sound_campaigns(), calendar()
+    campaigns, plan = [c for c in _sound_campaigns() if kind in (None, c.kind)], calendar()
     faults: list[str] = []
     down: list[str] = []
     boxes: list[outbox.Outbox] = []
@@ -481,7 +522,7 @@ def deliver(
             box.stop()
 
     stopping = threading.Event()
-    with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+    with told_to_stop(stop), _recorded("deliver", kind or str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             consents.remember_terms(conn)
@@ -654,6 +695,7 @@ def validate() -> list[Fault]:
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
     for own in sorted((include / "themes").glob("[!.]*.yml")):
         collect_faults(lambda shop=own.stem: load_theme(shop=shop))
+    faults += loyalty_faults()
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])

@@ -88,6 +88,10 @@ class Source(Strict):
     )
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
     scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
+    live: bool = Field(
+        False,
+        description="true: also asked every few minutes, by the DAG `transactional`; for shops that tell what is new",
+    )
     connection: Name | None = Field(
         None, description="name of the connection that holds address and secrets; they never stand in this file"
     )
