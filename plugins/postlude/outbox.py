@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, dkim, freshness, legal, pace, rendering, switch, tokens
+from postlude import db, dkim, freshness, legal, letter_extras, pace, rendering, switch, tokens
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
@@ -282,13 +282,14 @@ class Outbox:
 
     # ------------------------------------------------------------ hand over
 
-    def _letters(self, claims: list[Row[Any]]) -> dict[UUID, Row[Any]]:
+    def _letters(self, claims: list[Row[Any]]) -> dict[UUID, Any]:
         if not claims:
             return {}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
-            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock())
-            return {row.message_id: row for row in rows}
+            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock()).all()
+            more = letter_extras.of(conn, rows, self.clock())
+            return {row.message_id: SimpleNamespace(**row._mapping, extras=more[row.message_id]) for row in rows}
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
         provider = self._provider(mail)
@@ -570,6 +571,7 @@ def _context(
         "order": order,
         "item": items[0] if items else None,
         "items": items,
+        **getattr(letter, "extras", letter_extras.NOTHING),
         "coupon": coupon,
         "referral": {"code": letter.referral_code} if letter.referral_code else None,
         "links": links,
