@@ -83,6 +83,7 @@ def enrol(
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
         stale_sources=freshness.stale_sources(conn, campaign.feeds, now), now=now,
         reentry="after" if after else campaign.reentry, period=after, per_order=campaign.trigger.once_per == "order",
+        stop_while=db.dumps(campaign.stop_while if campaign.kind == "marketing" else ()),
     )  # fmt: skip
     refused = 0
     if history_before is None:
