@@ -1,6 +1,7 @@
--- merge_products: the catalogue as last delivered; what went out of stock, came back or changed its price is kept as a change.
+-- merge_products: the catalogue as last delivered; what went out of stock, came back or changed its price is kept as a change, also
+-- between several versions of a row in one delivery.
 --
--- reads   staging_products
+-- reads   staging_products, products
 -- writes  products; product_changes
 -- params  source text, now timestamptz
 -- re-run  safe: an older version or an equal row changes nothing
@@ -38,37 +39,54 @@ with merged as (
             excluded.name, excluded.category, excluded.price, excluded.url, excluded.image_url, excluded.in_stock,
             excluded.stock, coalesce(excluded.cost, p.cost), excluded.updated_at
         )
-    returning
-        new.sku as sku, new.updated_at as updated_at, new.price as price, new.in_stock as in_stock, new.stock as stock,
-        old.sku as known, old.price as old_price, old.in_stock as old_in_stock
+    returning new.sku
+),
+
+-- the versions newer than what is stored, each beside the one before it
+versions as (
+    select
+        v.sku,
+        v.updated_at,
+        v.price,
+        coalesce(v.in_stock, v.stock > 0) as in_stock,
+        v.stock,
+        lag(v.price, 1, p.price) over w as old_price,
+        lag(coalesce(v.in_stock, v.stock > 0), 1, p.in_stock) over w as old_in_stock
+    from staging_products as v
+    left join products as p on p.source_id = :source and v.sku = p.sku
+    where
+        cardinality(v.problems) = 0
+        and v.sku in (select m.sku from merged as m)
+        and (p.updated_at is null or v.updated_at > p.updated_at)
+    window w as (partition by v.sku order by v.updated_at nulls first, v._file nulls first, v._row)
 ),
 
 changes as (
     insert into product_changes (source_id, sku, at, known_at, what, was, now)
     select
         :source,
-        m.sku,
-        least(coalesce(m.updated_at, :now), cast(:now as timestamptz)),
+        v.sku,
+        least(coalesce(v.updated_at, :now), cast(:now as timestamptz)),
         :now,
         c.what,
         c.was,
         c.now
-    from merged as m
+    from versions as v
     cross join lateral (
         select
             'price' as what,
-            m.old_price as was,
-            m.price as now
-        where m.old_price <> m.price
+            v.old_price as was,
+            v.price as now
+        where v.old_price <> v.price
         union all
         select
-            case when m.in_stock then 'back' else 'gone' end,
+            case when v.in_stock then 'back' else 'gone' end,
             null,
-            case when m.in_stock then m.stock end
+            case when v.in_stock then v.stock end
         -- from "not told" to "here" nothing came back
-        where m.old_in_stock <> m.in_stock
+        where v.old_in_stock <> v.in_stock
     ) as c
-    where m.known is not null
+    order by v.updated_at nulls first, v.sku, c.what
     returning 1
 )
 

@@ -17,6 +17,7 @@ people as (
         a.customer_id,
         a.tier,
         a.tier_since,
+        a.spent as spent_before,
         m.kind
     from loyalty_accounts as a
     left join loyalty_memberships as m
@@ -26,6 +27,7 @@ people as (
         m.customer_id,
         null,
         null,
+        0,
         m.kind
     from loyalty_memberships as m
     where
@@ -64,6 +66,7 @@ reached as (
     select
         p.*,
         old.place as old_place,
+        coalesce(s.amount, 0) as spent,
         case
             when p.kind is null then null
             else greatest(
@@ -76,27 +79,36 @@ reached as (
     left join tiers as old on p.tier = old.id
 ),
 
-changed as (
+judged as (
     select
-        r.customer_id,
-        r.tier as was,
-        t.id as tier,
-        r.place is not null and (r.old_place is null or r.place > r.old_place) as up
+        r.*,
+        t.id as new_tier,
+        r.tier is distinct from t.id
+        and not coalesce(r.place < r.old_place and r.tier_since > cast(:now as timestamptz) - cast(:keep as interval), false) as moves
     from reached as r
     left join tiers as t on r.place = t.place
-    where
-        r.tier is distinct from t.id
-        and not coalesce(r.place < r.old_place and r.tier_since > cast(:now as timestamptz) - cast(:keep as interval), false)
+),
+
+changed as (
+    select
+        j.customer_id,
+        j.tier as was,
+        j.new_tier as tier,
+        j.place is not null and (j.old_place is null or j.place > j.old_place) as up
+    from judged as j
+    where j.moves
 ),
 
 stored as (
-    insert into loyalty_accounts as a (customer_id, tier, tier_since)
+    insert into loyalty_accounts as a (customer_id, tier, tier_since, spent)
     select
-        c.customer_id,
-        c.tier,
-        case when c.tier is not null then cast(:now as timestamptz) end
-    from changed as c
-    on conflict (customer_id) do update set tier = excluded.tier, tier_since = excluded.tier_since
+        j.customer_id,
+        case when j.moves then j.new_tier else j.tier end,
+        case when not j.moves then j.tier_since when j.new_tier is not null then cast(:now as timestamptz) end,
+        j.spent
+    from judged as j
+    where j.moves or j.spent <> j.spent_before
+    on conflict (customer_id) do update set tier = excluded.tier, tier_since = excluded.tier_since, spent = excluded.spent
     returning a.customer_id
 ),
 

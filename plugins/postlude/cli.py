@@ -33,9 +33,12 @@ from postlude import (
     cli_feeds,
     cli_flows,
     cli_identities,
+    cli_loyalty,
     cli_mail,
     cli_quarantine,
     cli_quotas,
+    cli_recommend,
+    cli_recovery,
     cli_source,
     cli_switch,
     db,
@@ -65,6 +68,9 @@ app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_identities.app, name="identities")
+app.add_typer(cli_recommend.app)
+app.add_typer(cli_loyalty.app, name="loyalty")
+app.add_typer(cli_recovery.app, name="recovery")
 console = Console()
 err = Console(stderr=True)
 

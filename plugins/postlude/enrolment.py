@@ -85,6 +85,7 @@ def enrol(
         reentry="after" if after else campaign.reentry, period=after, per_order=campaign.per_fact,
         only_if=db.dumps(campaign.audience.only_if.model_dump(mode="json", by_alias=True)) if campaign.audience.only_if else None,
         definition=db.dumps(campaign.definition()),
+        stop_while=db.dumps(campaign.stop_while if campaign.kind == "marketing" else ()),
     )  # fmt: skip
     refused = 0
     if history_before is None:

@@ -114,6 +114,7 @@ def _register(conn: Connection, source: Source) -> None:
         "mapping": source.mapping,
         "scheduled": source.scheduled,
         "quiet_days": sorted(source.quiet_days),
+        "review_scale": source.review_scale,
     }
     db.run(
         conn, "11_register_source", source=source.id, shop=source.shop, kind=source.kind, currency=source.currency,

@@ -34,6 +34,7 @@ class Desk:
         self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
         self._houses: dict[str, House] = {}
         self._law: legal.Law | None = None
+        self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
     def house(self, shop: str) -> House:
         """How mails of this shop (a source) look, and who they come from."""
@@ -65,9 +66,11 @@ class Desk:
         marketing = letter.kind == "marketing" or bool(step.get("promotes"))
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
-            content = template.fill(_context(letter, definition, links, coupon, now, template.uses))
+            content = template.fill(
+                _context(letter, definition, links, coupon, now, template.uses) | self.extras.get(letter.message_id, {})
+            )
         else:
-            context = _context(letter, definition, links, coupon, now, _ALL)
+            context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
             content = rendering.Content(words.title or definition["name"], "", "", words.text)
         if marketing:
@@ -121,12 +124,15 @@ class Desk:
             raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
         return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
 
-    def reads_facts(self, template: str) -> bool:
-        """Does the template, in any language, ask for facts of the order or event? They cost as much as all else that is known."""
+    def speaks_of(self, template: str, channel: str = "email") -> frozenset[str]:
+        """The variables, by their first names, that the template uses in any language; all of them where it is no mail."""
+        if channel != "email":
+            return _ALL_NAMES
         try:
-            return any(_needs(found.uses)[1] for found in rendering.in_all_languages(template, rendering.load_theme()))
+            found = rendering.in_all_languages(template, rendering.load_theme())
+            return frozenset(path.partition(".")[0].removesuffix("[]") for ready in found for path in ready.uses)
         except InputError:
-            return True  # somebody will be told at the first letter
+            return _ALL_NAMES  # somebody will be told at the first letter
 
     def _template(self, name: str, locale: str, shop: str) -> rendering.Compiled:
         known = self._templates.get((name, locale, shop))
@@ -170,6 +176,7 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
+_ALL_NAMES = frozenset(path.partition(".")[0].removesuffix("[]") for path in _ALL)
 _LINKS = ("unsubscribe", "preferences", "score", "shop")
 
 

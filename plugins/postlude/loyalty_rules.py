@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,22 +89,6 @@ class Loyalty(Strict):
     club: Club | None = None
     gifts: Gifts | None = None
 
-    @model_validator(mode="after")
-    def _tiers_rise(self) -> Loyalty:
-        if self.tiers[0].spend != 0:
-            raise ValueError("the first tier is everybody's: give it spend: 0")
-        for lower, higher in zip(self.tiers, self.tiers[1:], strict=False):
-            if higher.spend <= lower.spend:
-                raise ValueError(
-                    f'the tier "{higher.id}" must ask for more than "{lower.id}" above it; put them in order'
-                )
-        if len({tier.id for tier in self.tiers}) != len(self.tiers):
-            raise ValueError("two tiers have the same id; give each its own")
-        if self.club and self.club.tier and self.club.tier not in {tier.id for tier in self.tiers}:
-            known = yamlfile.did_you_mean(self.club.tier, [tier.id for tier in self.tiers])
-            raise ValueError(f'club.tier: there is no tier "{self.club.tier}"{known}')
-        return self
-
     def rows(self) -> list[dict[str, Any]]:
         """The tiers as SQL reads them: id, name, place, spend, rate, perks."""
         return [
@@ -156,7 +142,29 @@ CAUSES = ("low_score", "late", "damaged", "refund_late")
 def load_loyalty(path: Path | None = None) -> Loyalty | None:
     """The club; None without a file. Raises InputError with every fault as file:line."""
     path = path or settings().include / LOYALTY
-    return yamlfile.load(path, Loyalty) if path.is_file() else None
+    if not path.is_file():
+        return None
+    rules = yamlfile.load(path, Loyalty)
+    file = yamlfile.shown(path)
+    if found := [Fault(file, yamlfile.line_of(path, at), yamlfile.key_of(at), what) for at, what in _broken(rules)]:
+        raise InputError(found)
+    return rules
+
+
+def _broken(rules: Loyalty) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Rules no single key can break, each at the key to mend."""
+    tiers = rules.tiers
+    if tiers[0].spend != 0:
+        yield ("tiers", 0, "spend"), "the first tier is everybody's; write spend: 0"
+    for n, (lower, higher) in enumerate(pairwise(tiers), 1):
+        if higher.spend <= lower.spend:
+            yield ("tiers", n, "spend"), f'must be more than that of "{lower.id}" above it; put the tiers in order'
+    names = [tier.id for tier in tiers]
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            yield ("tiers", n, "id"), f'two tiers are called "{name}"; give each its own id'
+    if rules.club and rules.club.tier and rules.club.tier not in names:
+        yield ("club", "tier"), f'there is no tier "{rules.club.tier}"{yamlfile.did_you_mean(rules.club.tier, names)}'
 
 
 def load_recovery(path: Path | None = None) -> Recovery | None:

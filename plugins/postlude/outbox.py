@@ -22,7 +22,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, freshness, pace, rendering, switch
+from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -300,14 +300,17 @@ class Outbox:
         if not claims:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
-        templates = {claim.template for claim in claims}
-        with_facts = self.channel_name != "email" or any([desk.reads_facts(template) for template in templates])
+        speaks = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
+        # they cost as much as all else that is known
+        with_facts = any(not names.isdisjoint(letter_facts.NAMES) for names in speaks.values())
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
             rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
+            more = letter_extras.of(conn, rows, speaks, self.clock())
         for row in rows:
             definition_of(row)
+            desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
         letters = {row.message_id: row for row in rows}
         return [(claim, letters[claim.message_id], desk) for claim in claims]
 

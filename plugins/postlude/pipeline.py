@@ -45,6 +45,7 @@ from postlude import (
     volume,
 )
 from postlude import feedback as feedback_stage
+from postlude import recommend as recommendations
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
@@ -287,6 +288,17 @@ def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
         if rules and rules.gifts:
             counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
         counts.update(happenings.note(conn, rules, now))
+    return counts
+
+
+def recommend(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
+    """What is bought together, and what is recommended for it, as of `now`. A backfill leaves it as it is."""
+    with _recorded("recommend", "", now, run_id, origin) as counts, db.transaction() as conn:
+        newest = conn.execute(text("select as_of from recommend_state")).scalar()
+        if origin not in ("cli", "test", "manual") and (origin == "backfill" or (newest is not None and newest > now)):
+            counts["left_as_it_is"] = 1
+        else:
+            counts.update(recommendations.count(conn, now, run_id, full))
     return counts
 
 

@@ -633,6 +633,58 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.last_sign_of is 'The last sign of a human: a click, reply, rating, order, consent or visit. Opens are made by machines.';
 
+create or replace function postlude.recommended(customer bigint, order_ bigint, most int, now_ timestamptz)
+returns table (place bigint, sku text, name text, url text, image_url text, category text, price numeric, currency text, reason text, because text)
+language sql stable parallel safe as $$
+    -- what the customer bought lately speaks, the newest and the order at hand loudest; then the bestsellers of the categories bought
+    -- from, then of the shop. Never what was bought or returned, nor what cannot be bought now
+    with mine as materialized (
+        select o.source_id, upper(l.sku) as sku, max(o.counted_at) as at, bool_or(o.order_id = order_) as here,
+               max(l.quantity * l.unit_price) as amount
+        from postlude.orders as o join postlude.order_lines as l using (order_id)
+        where o.customer_id = customer and o.placed_at < now_ and l.sku is not null
+        group by 1, 2
+    ), seeds as (
+        select m.*, row_number() over (order by m.here desc nulls last, m.at desc nulls last, m.amount desc, m.sku) as turn
+        from mine as m
+    ), shops as (
+        select distinct source_id from mine
+        union
+        select c.source_id from postlude.customers as c where c.customer_id = customer and not exists (select from mine)
+    ), found as (
+        select r.source_id, r.other as sku, 1 as tier, r.score * 20 / (19 + s.turn) as score, r.kind as reason, s.sku as seed
+        from seeds as s join postlude.recommendations as r on r.source_id = s.source_id and r.sku = s.sku
+        where s.turn <= 20
+        union all
+        select b.source_id, upper(b.sku), case when b.category = '' then 3 else 2 end, b.orders,
+               case when b.category = '' then 'bestseller' else 'category_bestseller' end, null
+        from postlude.bestsellers as b join shops as h using (source_id)
+        where b.category = '' or b.category in (
+            select p.category from postlude.products as p join mine as m on p.source_id = m.source_id and upper(p.sku) = m.sku)
+    ), best as (
+        select distinct on (f.source_id, f.sku) f.*
+        from found as f
+        where not exists (select from mine as m where m.source_id = f.source_id and m.sku = f.sku)
+        order by f.source_id, f.sku, f.tier, f.score desc, f.reason
+    )
+    select row_number() over (order by b.tier, b.score desc, b.sku), p.sku, p.name, p.url, p.image_url, p.category, p.price, s.currency,
+           case when b.reason = 'similar' and p.category is null then 'bought_together' else b.reason end, case when b.seed is not null then i.name when b.reason = 'category_bestseller' then p.category end
+    from best as b
+    join postlude.sources as s on s.source_id = b.source_id
+    cross join lateral (
+        select q.* from postlude.products as q where q.source_id = b.source_id and upper(q.sku) = b.sku
+        order by q.updated_at desc nulls last, q.sku limit 1
+    ) as p
+    left join lateral (
+        select q.name from postlude.products as q where q.source_id = b.source_id and upper(q.sku) = b.seed
+        order by q.updated_at desc nulls last, q.sku limit 1
+    ) as i on true
+    where p.in_stock is not false
+    order by 1 limit most
+$$;
+comment on function postlude.recommended is
+    'Products for one customer at this instant, with the reason (similar, complementary, bought_together, category_bestseller, bestseller) and what it rests on.';
+
 create or replace function postlude.rating_group(score int, scale int) returns text
 language sql immutable parallel safe as $$
     select case

@@ -52,8 +52,10 @@ create table loyalty_accounts (
     customer_id bigint primary key references customers,
     points      int not null default 0,
     tier        text,
-    tier_since  timestamptz
+    tier_since  timestamptz,
+    spent       numeric not null default 0
 );
+comment on column loyalty_accounts.spent is 'spent within the window of the tiers, as of the last run';
 comment on table loyalty_accounts is 'Balance, kept by a trigger on the ledger in the same transaction, and the tier as last worked out (null: no member).';
 
 create table loyalty_tier_changes (

@@ -45,6 +45,25 @@ comment on function note_touched_orders is 'Trigger: which articles are in order
 create trigger articles_touched_by_update after update on orders referencing old table as before_rows new table as after_rows
     for each statement execute function note_touched_orders();
 
+create function note_touched_catalogue() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'INSERT' then
+        insert into postlude.touched_products select distinct source_id, upper(sku) from after_rows;
+    else
+        insert into postlude.touched_products
+        select distinct a.source_id, upper(a.sku)
+        from after_rows as a join before_rows as b using (source_id, sku)
+        where a.category is distinct from b.category;
+    end if;
+    return null;
+end
+$$;
+comment on function note_touched_catalogue is 'Trigger: an article that is new or changed its category is ranked anew, and so is what goes with it.';
+create trigger touched_by_insert after insert on products referencing new table as after_rows
+    for each statement execute function note_touched_catalogue();
+create trigger touched_by_update after update on products referencing old table as before_rows new table as after_rows
+    for each statement execute function note_touched_catalogue();
+
 create table recommend_state (
     only_row    boolean primary key default true check (only_row),
     as_of       timestamptz not null,
