@@ -27,12 +27,14 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_calendar,
     cli_coupons,
     cli_dead,
     cli_feeds,
     cli_identities,
     cli_quarantine,
     cli_quotas,
+    cli_simulate,
     cli_source,
     cli_switch,
     db,
@@ -53,6 +55,8 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_simulate.app)
+app.add_typer(cli_calendar.app, name="calendar")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
@@ -388,7 +392,7 @@ def why(
 
     _ready()
     now = instant(as_of or at)
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
         for person in reasons.people(conn, customer):
