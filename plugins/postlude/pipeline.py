@@ -32,6 +32,7 @@ from postlude import (
     quality,
     quarantine,
     report,
+    tallies,
     tokens,
     volume,
 )
@@ -381,11 +382,16 @@ def decide(
 
 
 def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Let releases go on whose canary did well; expire what was held for too long. Raises GateClosed for one that did badly."""
+    """Let releases go on whose canary did well; expire what was held for too long; count what the pages show.
+
+    Raises GateClosed for a canary that did badly.
+    """
     with _recorded("watch", "", now, run_id, origin) as counts:
         with db.transaction() as conn:
             counts.update(volume.expire_held(conn, now))
             counts.update(volume.watch_canaries(conn, now))
+        with db.transaction() as conn:
+            counts.update(tallies.refresh(conn, now))
         if counts["canaries_failed"]:
             raise GateClosed("; ".join(counts["canaries_failed"]))
     return counts
@@ -619,6 +625,7 @@ def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
         counts["coupon_alarms"] = len(coupons.watch(conn, now))
+        counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
     return counts
 

@@ -13,13 +13,13 @@ from typing import Any
 import icalendar
 import yaml
 
-from postlude import yamlfile
+from postlude import csvsafe, yamlfile
 from postlude.calendar.keys import Flat, flat, whole
 from postlude.calendar.model import Calendar
 from postlude.errors import Fault, InputError
 
 _SECONDS = re.compile(r"(\d\d:\d\d):00")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet would calculate what begins so
+_GUARDED = (*csvsafe.FORMULA, "'")  # gets an apostrophe in front, and loses it on the way back
 _NESTED = ("days", "campaigns", "countries", "except", "coupon")  # JSON in a cell
 _NAME = re.compile(r"[^\x20-\x7e]|[/@]")
 
@@ -72,7 +72,7 @@ def to_csv(calendar: Calendar) -> str:
 
 def _cell(value: Any) -> str:
     text = str(_bare(value)) if not isinstance(value, list | dict) else json.dumps(_bare(value), ensure_ascii=False)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip(" ").startswith(_GUARDED) else text
 
 
 def from_csv(text: str, name: str = "calendar.csv") -> Calendar:
@@ -102,7 +102,7 @@ def from_csv(text: str, name: str = "calendar.csv") -> Calendar:
 
 
 def _value(field: str, cell: str) -> Any:
-    text = cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    text = cell[1:] if cell.startswith("'") and cell[1:].lstrip(" ").startswith(_GUARDED) else cell
     if field in _NESTED and text[:1] in "[{":
         try:
             return json.loads(text)

@@ -145,7 +145,7 @@ def _stream(source: psycopg.Connection[Any], target: psycopg.Connection[Any]) ->
         target.execute(sql.SQL("alter table postlude.{} disable trigger user").format(sql.Identifier(table)))
     # what the migration filled is replaced by what is there
     target.execute(
-        sql.SQL("truncate {}").format(
+        sql.SQL("truncate {} cascade").format(
             sql.SQL(", ").join(sql.SQL("postlude.{}").format(sql.Identifier(t)) for t in tables)
         )
     )
