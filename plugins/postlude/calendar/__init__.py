@@ -29,6 +29,7 @@ from postlude.calendar.revisions import (
     remember,
     revert,
     save,
+    undo,
 )
 from postlude.calendar.steering import faults_in, one_off, one_offs, steered
 
@@ -63,4 +64,5 @@ __all__ = [
     "revert",
     "save",
     "steered",
+    "undo",
 ]

@@ -17,13 +17,7 @@ comment on column calendar_revisions.kind is 'file: include/calendar.yml changed
 comment on column calendar_revisions.changes is '[{key, before, after}]; null: it is not there';
 comment on column calendar_revisions.base is 'the revision its author looked at; another one meanwhile is a conflict';
 
-create function append_only() returns trigger language plpgsql as $$
-begin
-    raise exception '% is append-only', tg_table_name using errcode = 'restrict_violation';
-end
-$$;
-create trigger calendar_revisions_stay before update or delete on calendar_revisions
-    for each row execute function append_only();
+create trigger append_only before update or delete on calendar_revisions for each statement execute function refuse_change();
 
 -- ------------------------------------------------------------------ messages that were moved
 
