@@ -323,7 +323,8 @@ class Calendar(Strict):
 
     def dates_of(self, occasion: str) -> list[dt.date]:
         """Days of an occasion; a one-off send is the occasion of its own campaign."""
-        return [entry.date for entry in (*self.occasions, *self.specials) if entry.id == occasion]
+        days = [entry.date for entry in self.occasions if entry.id == occasion]
+        return days + [entry.date for entry in self.specials if entry.id == occasion]
 
     @property
     def content_hash(self) -> str:
