@@ -35,9 +35,10 @@ from postlude import (
     tallies,
     tokens,
     volume,
+    yamlfile,
 )
 from postlude import feedback as feedback_stage
-from postlude.calendar import Calendar, effective, load_calendar, one_off, one_offs, steered
+from postlude.calendar import Calendar, effective, faults_in, load_calendar, one_off, one_offs, steered
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
@@ -660,9 +661,18 @@ def validate() -> list[Fault]:
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])
+    sound: dict[str, Campaign] = {}
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:
             continue
+        sound[campaign.id] = campaign
         faults += campaign_checks.faults_of(Path(file), campaign) + coupons.pool_faults(campaign, pools or {})
+    if days:  # names were looked at above, each at its line
+        file = yamlfile.shown(include / "calendar.yml")
+        faults += [
+            Fault(file, 0, fault.key, fault.message)
+            for fault in faults_in(days, sound)
+            if not fault.message.startswith("there is no campaign")
+        ]
     return faults

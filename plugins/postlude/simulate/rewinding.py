@@ -78,6 +78,7 @@ UNDO = (
     "update suppressions set lifted_at = null, lifted_by = null, lift_reason = null where lifted_at >= :first",
     "update kill_switches set lifted_at = null, lifted_by = null, lift_reason = null where lifted_at >= :first",
     "update breaks set ended_at = null where ended_at >= :first",
+    "update arrivals.event_inbox set taken_at = null, problem = null",
     "delete from arrivals.breaks where asked_by = 'reply'",  # the stage makes them anew of the reply
     "delete from events where known_at >= :first",
     "update event_inbox set taken_at = null, problem = null where taken_at >= :first",
