@@ -27,6 +27,7 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_calendar,
     cli_consents,
     cli_coupons,
     cli_dead,
@@ -39,6 +40,7 @@ from postlude import (
     cli_quotas,
     cli_recommend,
     cli_recovery,
+    cli_simulate,
     cli_source,
     cli_switch,
     db,
@@ -61,6 +63,8 @@ app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_simulate.app)
+app.add_typer(cli_calendar.app, name="calendar")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_consents.app, name="consents")
 app.add_typer(cli_dead.dead_app, name="dead")
@@ -404,7 +408,7 @@ def why(
 
     _ready()
     now = instant(as_of or at)
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
         for person in reasons.people(conn, customer):
