@@ -27,7 +27,9 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_campaign,
     cli_coupons,
+    cli_customer,
     cli_dead,
     cli_feeds,
     cli_identities,
@@ -53,7 +55,9 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_campaign.app, name="campaign")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_customer.app, name="customer")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
