@@ -27,6 +27,7 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_calendar,
     cli_campaign,
     cli_coupons,
     cli_customer,
@@ -35,6 +36,7 @@ from postlude import (
     cli_identities,
     cli_quarantine,
     cli_quotas,
+    cli_simulate,
     cli_source,
     cli_switch,
     db,
@@ -55,6 +57,8 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_simulate.app)
+app.add_typer(cli_calendar.app, name="calendar")
 app.add_typer(cli_campaign.app, name="campaign")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_customer.app, name="customer")
@@ -392,7 +396,7 @@ def why(
 
     _ready()
     now = instant(as_of or at)
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
         for person in reasons.people(conn, customer):

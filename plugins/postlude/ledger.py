@@ -8,7 +8,7 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -95,6 +95,11 @@ class Ledger:
             return
         with self._guard:
             self._queue.append(settlement)
+
+    def together(self, entries: Sequence[Intent | Settlement]) -> None:
+        """Commit these as one group, now. Raises what the database raised."""
+        with self._committing:
+            self._write(list(entries))
 
     def flush(self) -> None:
         """Commit what waits. Raises what befell a settlement since the last time; what was to be settled is left to recovery."""

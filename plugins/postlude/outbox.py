@@ -72,6 +72,7 @@ class Outbox:
 
     clock: the wall clock of the run (UTC). A batch is judged as of one reading of it, and each intent reads it again, so
     that a slow run cannot send what expired meanwhile.
+    calendar_at: asked before each batch for the calendar of that instant; None: `calendar` holds for the whole delivery.
     lanes: connections at once, each in a thread of its own; with one everything happens in the caller's thread.
     """
 
@@ -89,6 +90,7 @@ class Outbox:
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
     quotas: Quotas = field(default_factory=Quotas)
+    calendar_at: Callable[[Connection, datetime], Calendar] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -192,6 +194,7 @@ class Outbox:
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             self.quotas.lock(conn, self.channel_name, now)
+            db.tell_now(conn, now)
             # in the order of the index until the batch is full: the planner would sort all that is due, for every batch
             conn.execute(WALK, {"sort": "off"})
             people = sorted(set(
@@ -222,6 +225,8 @@ class Outbox:
         """Campaigns that may send now, and the stops of single shops; reads the switches anew."""
         with db.transaction(self.engine) as conn:
             self._stops = switch.in_force(conn, self.stop_file)
+            if self.calendar_at:
+                self.calendar = self.calendar_at(conn, now)
         live = [
             c
             for c in self.campaigns

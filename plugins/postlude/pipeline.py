@@ -39,7 +39,7 @@ from postlude import (
     volume,
 )
 from postlude import feedback as feedback_stage
-from postlude.calendar import Calendar, load_calendar
+from postlude.calendar import Calendar, effective, load_calendar, one_off, one_offs, steered
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
@@ -258,31 +258,61 @@ def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
 # ---------------------------------------------------------------- campaigns
 
 
-def calendar() -> Calendar:
-    """The calendar in force. Raises InputError with file:line."""
-    return load_calendar(settings().include / "calendar.yml")
+ONE_OFF = "one-off:"  # stands before the id of a campaign that is in the calendar and has no file
+
+
+def calendar(now: datetime | None = None) -> Calendar:
+    """The calendar in force at `now` (default: the present): the file, and what marketers laid over it.
+
+    Raises InputError with file:line.
+    """
+    with db.transaction() as conn:
+        return effective(conn, now or datetime.now(UTC))
+
+
+def in_force(campaign: str, plan: Calendar) -> Campaign:
+    """The campaign as the calendar steers it. campaign: a file, or ONE_OFF and an id. Raises InputError."""
+    if not campaign.startswith(ONE_OFF):
+        return steered(load_campaign(Path(campaign)), plan)
+    name = campaign.removeprefix(ONE_OFF)
+    for special in plan.specials:
+        if special.id == name:
+            return one_off(special, plan)
+    raise InputError(f'the calendar has no offer or card "{name}"; it was cancelled')
+
+
+def one_off_campaigns(now: datetime) -> list[str]:
+    """What stands in the calendar only and may be planned about now, as the functions here name a campaign."""
+    return [ONE_OFF + campaign.id for campaign in one_offs(calendar(now), now)]
+
+
+def _faults(campaign: str, spec: Campaign, pools: Mapping[str, Any]) -> list[Fault]:
+    """What it names and is not there. A one-off send was checked when it was put into the calendar, all but its coupons."""
+    named = [] if campaign.startswith(ONE_OFF) else campaign_checks.faults_of(Path(campaign), spec)
+    return named + coupons.pool_faults(spec, dict(pools))
 
 
 def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Enrol one campaign's candidates. Runs over the past only enrol passages that are entirely over."""
-    spec = load_campaign(Path(campaign))
-    pools = coupons.load_pools()
-    if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
+    plan = calendar(now)
+    spec, pools = in_force(campaign, plan), coupons.load_pools()
+    if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
     with db.transaction() as conn:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         past = _history_before(now, origin)
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=calendar()))
+        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=plan))
     return counts
 
 
 def schedule(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Plan the messages of everybody enrolled; they stay held until `release`."""
-    spec = load_campaign(Path(campaign))
+    plan = calendar(now)
+    spec = in_force(campaign, plan)
     with _recorded("schedule", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         # whatever the run speaks of, a message that is over by the wall clock is written as expired
-        counts.update(enrolment.schedule(conn, spec, calendar(), _history_before(now, origin) or now, run_id))
+        counts.update(enrolment.schedule(conn, spec, plan, _history_before(now, origin) or now, run_id))
         counts.update(coupons.reserve(conn, spec, _history_before(now, origin) or now))
     return counts
 
@@ -293,7 +323,7 @@ def check_feeds(campaign: str, now: datetime, run_id: str, origin: str) -> Count
     It holds nothing by itself: enrolment and hand-over ask again, for each customer's own shop. A source that is only loaded by
     hand (`scheduled: false`) raises no alarm; its customers are held all the same.
     """
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("check_feeds", spec.id, now, run_id, origin) as counts:
         with db.transaction() as conn:
             feeds = freshness.verdicts(conn, now)
@@ -315,7 +345,7 @@ def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
 
     The volume is looked at in the same transaction once more: what was planned since is not released unseen.
     """
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("release", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(volume.assess(conn, spec, now, run_id))
         if not counts["approval"]:
@@ -326,7 +356,7 @@ def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
 
 def assess(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Compare the plan with what is usual. `approval` is the number of the request that holds it, 0: it may be released."""
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("assess", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(volume.assess(conn, spec, now, run_id))
     return counts
@@ -348,7 +378,9 @@ def decide(
         counts.update(volume.decide(conn, approval_id, approve, by, via, now, run_id, comment=comment, at_most=at_most))
         if counts["changed"]:
             path = settings().include / "campaigns" / f"{counts['campaign']}.yml"
-            counts["asked_again"] = volume.assess(conn, load_campaign(path), now, run_id)["approval"]
+            name = str(path) if path.is_file() else ONE_OFF + counts["campaign"]
+            spec = in_force(name, effective(conn, now))
+            counts["asked_again"] = volume.assess(conn, spec, now, run_id)["approval"]
     return counts
 
 
@@ -398,9 +430,9 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
     """enrol → schedule → gates → release, for callers without a scheduler. What needs an approval stays held (`approval`)."""
     counts = enrol(campaign, now, run_id, origin)
     counts.update(schedule(campaign, now, run_id, origin))
-    check("plan", Path(campaign).stem, now, run_id)
+    check("plan", Path(campaign).stem.removeprefix(ONE_OFF), now, run_id)
     counts |= release(campaign, now, run_id, origin)
-    if load_campaign(Path(campaign)).feeds:
+    if in_force(campaign, calendar(now)).feeds:
         try:
             check_feeds(campaign, now, run_id, origin)
         except GateClosed as closed:  # the other shops went on
@@ -410,13 +442,13 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
 
 def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     """What `plan` would do, in counts and reasons, without writing anything: the same code, then rolled back."""
-    spec = load_campaign(Path(campaign))
-    pools = coupons.load_pools()
-    if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
+    plan = calendar(now)
+    spec, pools = in_force(campaign, plan), coupons.load_pools()
+    if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
-        counts = enrolment.enrol(conn, spec, now, run_id, calendar=calendar())
-        counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
+        counts = enrolment.enrol(conn, spec, now, run_id, calendar=plan)
+        counts |= enrolment.schedule(conn, spec, plan, now, run_id)
         coupons.declare(conn, pools, now)
         counts |= coupons.reserve(conn, spec, now)
         due = text("""select count(*) filter (where state = 'expired') as expired, min(send_at) filter (where state = 'held') as first
@@ -486,7 +518,8 @@ def deliver(
     """
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
-    campaigns, plan = _sound_campaigns(), calendar()
+    plan = calendar(clock())
+    campaigns = _sound_campaigns(plan, clock())
     faults: list[str] = []
     down: list[str] = []
     boxes: list[outbox.Outbox] = []
@@ -501,6 +534,9 @@ def deliver(
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
             counts.update(coupons.wake(conn, clock()))
+            for spec in campaigns:  # what the calendar moved since it was planned must not go on its old day
+                if enrolment.must_move(conn, spec, plan):
+                    enrolment.schedule(conn, spec, plan, clock(), run_id)
             due = {row.channel: row.people for row in db.run(conn, "40_channels_due", now=clock())}
         _note_feeds(clock(), run_id)
         for missing in sorted(name for name, people in due.items() if people and name not in ways):
@@ -514,7 +550,7 @@ def deliver(
                 continue
             box = outbox.Outbox(
                 engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
-                worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
+                calendar_at=effective, worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
                 lanes=settings().connections, quotas=load_quotas(),
             )  # fmt: skip
             boxes.append(box)
@@ -549,12 +585,12 @@ def sorted_faults(faults: list[str]) -> list[Fault]:
     return [Fault("", 0, "", fault) for fault in dict.fromkeys(faults)]
 
 
-def _sound_campaigns() -> list[Campaign]:
+def _sound_campaigns(plan: Calendar, now: datetime) -> list[Campaign]:
     """Campaigns whose file can be read. One that cannot sends nothing until it is mended; the others go on."""
-    sound = []
+    sound = one_offs(plan, now, timedelta(days=60))
     for path in campaign_files():
         try:
-            sound.append(load_campaign(Path(path)))
+            sound.append(in_force(path, plan))
         except InputError as error:
             log.error("%s: its messages wait until the file is mended: %s", Path(path).stem, error)
     return sound
@@ -590,7 +626,7 @@ def apply_events(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Turn reports into events and let them have their effects; then end the passages they end."""
     with _recorded("apply_events", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.apply(conn, now))
-        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
+        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
     return counts
 
 
@@ -608,7 +644,7 @@ def write_report(now: datetime, run_id: str, origin: str = "manual") -> Counts:
 def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
+        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
         counts["coupon_alarms"] = len(coupons.watch(conn, now))
         counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
@@ -638,7 +674,7 @@ def validate() -> list[Fault]:
 
     include = settings().include
     collect_faults(audience.load_segments, include / "segments")
-    if days := collect_faults(calendar):
+    if days := collect_faults(load_calendar, include / "calendar.yml"):
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []

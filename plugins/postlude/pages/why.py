@@ -51,7 +51,7 @@ def explained(deps: Deps, asked: Question) -> dict[str, Any]:
     files = [file for file in pipeline.campaign_files() if asked.campaign in ("", Path(file).stem)]
     if not files:
         raise InputError(f'there is no campaign "{asked.campaign}"')
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     with db.transaction(deps.engine()) as conn:
         stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
         people = [
