@@ -6,6 +6,7 @@ A change is drafted, its effect on people is worked out by the time machine, and
 
 import datetime as dt
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -109,15 +110,17 @@ def routes(deps: Deps) -> APIRouter:
 
     @router.post("/api/calendar/save")
     def save(change: Save, by: editor) -> JSONResponse:
-        why = change.why
+        why, edits = change.why, change.edits
         if change.job:
             seen = jobs.state(deps.home, change.job)
             if not seen["done"] or seen["digest"] != jobs.digest(_about(change)):
                 raise HTTPException(409, "the look ahead was about another change; look again before you save")
         else:
-            why = f"{why} (saved without a look ahead)"
+            why, edits = f"{why} (saved without a look ahead)", [{"why": change.why, **edit} for edit in edits]
         with db.transaction(deps.engine()) as conn:
-            made = calendar.save(conn, _draft(conn, deps, change.model_copy(update={"why": why}), by), deps.clock())
+            made = calendar.save(
+                conn, _draft(conn, deps, change.model_copy(update={"why": why, "edits": edits}), by), deps.clock()
+            )
         return answer({"revision": made})
 
     @router.post("/api/calendar/revert")
@@ -140,7 +143,7 @@ def routes(deps: Deps) -> APIRouter:
 
 def _draft(conn: Connection, deps: Deps, change: Change, by: str) -> Any:
     _printable(change.why)
-    _printable(json.dumps(change.edits, ensure_ascii=False))
+    _printable(" ".join(_texts(change.edits)))
     try:
         return calendar.propose(conn, change.edits, by=by, why=change.why, base=change.base, now=deps.clock())
     except Conflict as conflict:
@@ -303,6 +306,16 @@ def _day(text: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise InputError(f"{text!r} is not a day; write e.g. 2026-12-24") from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a piece of JSON."""
+    if isinstance(value, str):
+        yield value
+    for inner in (
+        (*value.keys(), *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        yield from _texts(inner)
 
 
 def _printable(text: str) -> None:

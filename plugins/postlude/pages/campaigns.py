@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from postlude import db, rendering, tallies, trial
+from postlude.calendar import effective, steered
 from postlude.campaign import Campaign
-from postlude.errors import InputError
+from postlude.errors import InputError, Unavailable
 from postlude.message import Message
 from postlude.pages import known
 from postlude.pages.app import GUARDED, Deps, answer
@@ -103,7 +104,10 @@ def routes(deps: Deps) -> APIRouter:
         config = settings()
         url = config.catcher_url or f"smtp://127.0.0.1:{config.catcher_smtp_port}?starttls=never"
         message = _message(deps, look, knower)
-        return answer({"sent_to": trial.send(message, by, url, "smtp", deps.clock())})
+        try:
+            return answer({"sent_to": trial.send(message, by, url, "smtp", deps.clock())})
+        except Unavailable as error:
+            raise HTTPException(503, str(error)) from None
 
     return router
 
@@ -127,6 +131,7 @@ def _message(deps: Deps, look: Look, knower: str | None) -> Message:
 
 def told(conn: Connection, campaign: Campaign, now: Any) -> dict[str, Any]:
     """All of a campaign's page but the messages; from counts that are kept, so it does not grow with the shop."""
+    campaign = steered(campaign, effective(conn, now))
     counts = [dict(row._mapping) for row in db.run(conn, "69_campaign_tallies", campaign=campaign.id)]
     days = db.run(
         conn, "69_day_tallies", campaign=campaign.id, first=(now - BACK).date(), last=(now + AHEAD).date()

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from fastapi import HTTPException
 from sqlalchemy import Engine
 
-from postlude.errors import InputError, Unavailable
+from postlude.errors import InputError
 
 LONGEST = 30 * 60  # seconds
 KEPT = 24 * 3600
@@ -27,7 +28,7 @@ KEPT = 24 * 3600
 def start(home: Path, engine: Engine, kind: str, words: list[str], inputs: dict[str, Any], **env: str) -> str:
     """Start `postlude WORDS`; "{in}" and "{out}" in them are its files. Returns the run's id.
 
-    Raises Unavailable while another run is under way: two at once would only be slower.
+    Raises a 409 while another run is under way: two at once would only be slower.
     """
     folder = home / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ def start(home: Path, engine: Engine, kind: str, words: list[str], inputs: dict[
         if time.time() - old.stat().st_mtime > KEPT:
             shutil.rmtree(old, ignore_errors=True)
         elif _running(old):
-            raise Unavailable("another look ahead is being worked out; ask again in a minute")
+            raise HTTPException(409, "another look ahead is being worked out; ask again in a minute")
     mine = folder / uuid4().hex
     mine.mkdir()
     (mine / "in.json").write_text(json.dumps(inputs.get("edits", inputs)), encoding="utf-8")

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from postlude import db, pipeline, switch
 from postlude import why as reasons
-from postlude.calendar import Calendar
+from postlude.calendar import Calendar, effective
 from postlude.campaign import load_campaign
 from postlude.errors import InputError
 from postlude.pages.app import Deps, answer
@@ -51,8 +51,8 @@ def explained(deps: Deps, asked: Question) -> dict[str, Any]:
     files = [file for file in pipeline.campaign_files() if asked.campaign in ("", Path(file).stem)]
     if not files:
         raise InputError(f'there is no campaign "{asked.campaign}"')
-    calendar = pipeline.calendar(now)
     with db.transaction(deps.engine()) as conn:
+        calendar = effective(conn, now)
         stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
         people = [
             _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
