@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 
 from paged import EVIL, Pages
 from postlude import db, people
 from postlude.errors import InputError
 from postlude.message import Outcome
+from test_cli import Shell
 from test_flow import lapsing
 from world import World, at, campaign
 
@@ -220,3 +222,13 @@ def test_suppressing_and_lifting_keep_who_and_why(world: World, tmp_path: Path) 
     world.plan(back, "2026-06-01 10:30")
     world.deliver(back, now="2026-06-01 11:30")
     assert world.received(ana) == ["miss_you"]
+
+
+def test_the_command_line_exports_and_erases(world: World, database: URL, tmp_path: Path) -> None:
+    ana = lapsing(world, name="Ana Secretperson", email="ana@customers.example")
+    shell = Shell(database, tmp_path)
+    told = json.loads(shell("customer", "export", "ana@customers.example"))
+    assert told["customers"][0]["first_name"] == "Ana Secretperson" and len(told["orders"]) == 1
+    assert shell.json("customer", "erase", str(ana), "--why", "asked for it", "--by", "kim")["customers"] == 1
+    assert "no customer has this" in shell("customer", "export", "ana@customers.example", code=2)
+    assert world.do("select by_whom, why from erasures") == [("kim", "asked for it")]

@@ -7,6 +7,7 @@ A change is drafted, its effect on people is worked out by the time machine, and
 import datetime as dt
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -265,8 +266,6 @@ def _holidays(
     conn: Connection, effective: Calendar, first: dt.date, last: dt.date
 ) -> dict[dt.date, list[dict[str, Any]]]:
     """Holidays of the countries the shops sell to; closed: no marketing goes there on that day."""
-    import holidays
-
     obeyed = set()
     if effective.holidays is not None:
         obeyed = {row["country"] for row in effective.holidays.between(first, last)}
@@ -274,14 +273,22 @@ def _holidays(
     countries = names or sorted(obeyed)[:12]
     found: dict[dt.date, list[dict[str, Any]]] = {}
     for country in countries:
-        try:
-            days = holidays.country_holidays(country, years=range(first.year, last.year + 1), language="en_US")
-        except NotImplementedError:  # nobody has written down that country's
-            continue
-        for day, name in days.items():
-            if first <= day <= last:
-                found.setdefault(day, []).append({"country": country, "name": name, "closed": country in obeyed})
+        for year in range(first.year, last.year + 1):
+            for day, name in _named_holidays(country, year):
+                if first <= day <= last:
+                    found.setdefault(day, []).append({"country": country, "name": name, "closed": country in obeyed})
     return found
+
+
+@lru_cache(maxsize=1024)
+def _named_holidays(country: str, year: int) -> tuple[tuple[dt.date, str], ...]:
+    """The holidays of a country with their English names, where there are any; nothing where nobody has written them down."""
+    import holidays  # slow to import
+
+    try:
+        return tuple(sorted(holidays.country_holidays(country, years=year, language="en_US").items()))
+    except NotImplementedError:
+        return ()
 
 
 def _keep_forecast(deps: Deps, summary: dict[str, Any]) -> None:

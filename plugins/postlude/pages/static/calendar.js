@@ -236,7 +236,7 @@ function fields(values = {}) {
     const one = state.campaigns.find((campaign) => campaign.id === $("fields").querySelector("[name=campaign]").value);
     return one ? one.steps : [];
   };
-  const special = () => [field("id", "Short name (letters, digits, _)"), field("name", "Name"), field("date", "On"), field("until", "Not later than (or empty)"),
+  const special = () => [field("id", "Short name: letters, digits, _"), field("name", "Name"), field("date", "On"), field("until", "Not later than (or empty)"),
     field("segment", "To everybody in", state.segments.map((one) => [one.id, one.name])), field("template", "Template", state.templates.map((name) => [name, name])),
     field("at", "At (empty: when the window opens)")];
   const made = {
