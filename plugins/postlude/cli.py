@@ -28,8 +28,10 @@ from postlude import (
     cli_approve,
     cli_banner,
     cli_calendar,
+    cli_campaign,
     cli_consents,
     cli_coupons,
+    cli_customer,
     cli_dead,
     cli_feeds,
     cli_flows,
@@ -65,8 +67,10 @@ app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_simulate.app)
 app.add_typer(cli_calendar.app, name="calendar")
+app.add_typer(cli_campaign.app, name="campaign")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_consents.app, name="consents")
+app.add_typer(cli_customer.app, name="customer")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -54,6 +56,7 @@ from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
 from postlude.loyalty_rules import faults as loyalty_faults
 from postlude.loyalty_rules import load_loyalty, load_recovery
+from postlude.message import Address, Message, to_bytes
 from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
 from postlude.settings import settings
@@ -434,6 +437,24 @@ def decide(
             spec = in_force(name, effective(conn, now))
             counts["asked_again"] = volume.assess(conn, spec, now, run_id)["approval"]
     return counts
+
+
+def tell_staff(to: Sequence[str], subject: str, words: str, now: datetime) -> int:
+    """A plain mail to members of staff, through the way marketing mail takes (the catcher while sending is off).
+
+    Returns how many took it. Raises InputError when there is no way out or no usable sender.
+    """
+    module, url = routes()["email"]
+    sender = load_theme().sender
+    told = 0
+    with channel(module).connect(url) as send:
+        for address in to:
+            mail = Message(
+                message_id=uuid4(), campaign_id="postlude", kind="transactional", sender=Address(sender.address, "Postlude"),
+                recipient=Address(address), subject=subject, text=words, html=f"<pre>{escape(words)}</pre>", date=now,
+            )  # fmt: skip
+            told += send(mail, to_bytes(mail), lambda: None).kind == "accepted"
+    return told
 
 
 def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
