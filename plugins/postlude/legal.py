@@ -110,9 +110,18 @@ def labelled(rule: Rule, text: str) -> str:
     return text if not rule.label or text.startswith(rule.label) else f"{rule.label} {text}"
 
 
-def missing(rule: Rule, shop: object, *bodies: str) -> Iterator[str]:
-    """What the law wants in the mail and one of its bodies (text, or HTML) does not say; `shop` has the facts as attributes."""
-    for need in rule.needs:
-        value = str(getattr(shop, need, ""))
-        if not value or not all(value in body or str(escape(value)) in body for body in bodies):
+Wanted = tuple[tuple[str, str, str], ...]  # what is asked for, the shop's value, the value as HTML writes it
+
+
+def wanted(rule: Rule, shop: object) -> Wanted:
+    """What the law asks a mail to say; `shop` has the facts as attributes."""
+    values = [(need, str(getattr(shop, need, ""))) for need in rule.needs]
+    return tuple((need, value, str(escape(value))) for need, value in values)
+
+
+def missing(wanted: Wanted, *bodies: str) -> Iterator[str]:
+    """What of this one of the bodies (text, or HTML) does not say."""
+    for need, value, escaped in wanted:
+        # it stands in the footer: from the end it is found at once
+        if not value or not all(body.rfind(escaped) >= 0 or body.rfind(value) >= 0 for body in bodies):
             yield need

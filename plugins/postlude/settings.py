@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import time, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,15 @@ class Settings(BaseSettings):
     at_risk_days: int = 180
     loyalty_orders: int = Field(3, description="loyalty starts with this many counted orders ...")
     loyalty_spend: float = Field(300, description="... or with this much spent, in the shop's currency")
+
+    # happenings (docs/happenings.md)
+    waiters_per_piece: float = Field(3, gt=0, description="people told that a product is back, for each piece of it")
+    price_drop_percent: float = Field(10, gt=0, lt=100, description="a price that fell by less is no news")
+    refund_days: int = Field(10, ge=0, description="a refund is late so many days after the goods came back")
+    cut_off: time = Field(time(15), description="paid later than this (the shop's clock): packed the next morning")
+    high_value: float = Field(300, gt=0, description="a product of this price or more deserves a word from an expert")
+    consumables: tuple[str, ...] = Field(("consumable",), description="categories of what is used up and bought again")
+    pair_orders: int = Field(3, ge=2, description="two articles in fewer common orders say nothing about each other")
 
     max_feature_age: timedelta = Field(timedelta(hours=36), description="segments older than this start no campaign")
     holdout_salt: str = Field("postlude", description="draws control groups; people drawn already stay on their side")
@@ -84,7 +93,7 @@ class Settings(BaseSettings):
     )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
-    batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
+    batch: int = Field(200, ge=1, le=5000, description="messages claimed at a time")
     connections: int = Field(
         4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
     )
@@ -151,6 +160,14 @@ class Settings(BaseSettings):
     approval_wait: timedelta = Field(
         timedelta(hours=20),
         description="how long a run waits in Airflow for the answer; the messages wait until they expire",
+    )
+    approval_mail: str = Field("", description="who is told by mail when a plan waits for a yes, comma separated")
+    approval_notifier: str = Field(
+        "",
+        description="... and an Airflow notifier beside it, e.g. airflow.providers.slack.notifications.slack.SlackNotifier",
+    )
+    approval_notifier_options: dict[str, str] = Field(
+        {}, description='its arguments; {subject} and {url} are filled in, e.g. {"text": "{subject} {url}"}'
     )
     canary_above: int = Field(
         1_000, description="of a release of more messages within `canary_hold` a share goes first"
