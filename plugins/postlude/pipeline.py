@@ -26,6 +26,7 @@ from postlude import (
     consents,
     coupons,
     db,
+    deliverability,
     enrolment,
     flows,
     freshness,
@@ -458,18 +459,20 @@ def tell_staff(to: Sequence[str], subject: str, words: str, now: datetime) -> in
 
 
 def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Let releases go on whose canary did well; expire what was held for too long; count what the pages show.
+    """Let releases go on whose canary did well; stop campaigns whose mail bounces or is complained of; expire what was held for
+    too long; count what the pages show.
 
-    Raises GateClosed for a canary that did badly.
+    Raises GateClosed for a canary that did badly, or a campaign that was stopped just now.
     """
     with _recorded("watch", "", now, run_id, origin) as counts:
         with db.transaction() as conn:
             counts.update(volume.expire_held(conn, now))
             counts.update(volume.watch_canaries(conn, now))
+            counts["campaigns_stopped"] = deliverability.watch(conn, now)
         with db.transaction() as conn:
             counts.update(tallies.refresh(conn, now))
-        if counts["canaries_failed"]:
-            raise GateClosed("; ".join(counts["canaries_failed"]))
+        if bad := counts["canaries_failed"] + counts["campaigns_stopped"]:
+            raise GateClosed("; ".join(bad))
     return counts
 
 
