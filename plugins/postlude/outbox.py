@@ -29,6 +29,7 @@ from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Coupon
 from postlude.channels import Channel, Send
+from postlude.claims import ClaimOutdated, catalogue, fresh
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
@@ -287,8 +288,11 @@ class Outbox:
             return {}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
-            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock())
-            return {row.message_id: row for row in rows}
+            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock()).all()
+            goods = catalogue(conn, rows)
+            return (
+                {row.message_id: _with_goods(row, goods) for row in rows} if goods else {r.message_id: r for r in rows}
+            )
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
         provider = self._provider(mail)
@@ -312,7 +316,8 @@ class Outbox:
                 raw = _signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
-            self._finish(claim, "skipped", "cannot_render", str(error), None)
+            reason = "claim_outdated" if isinstance(error, ClaimOutdated) else "cannot_render"
+            self._finish(claim, "skipped", reason, str(error), None)
             return
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it
@@ -430,6 +435,11 @@ class Outbox:
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
 
 
+def _with_goods(row: Row[Any], goods: dict[tuple[str, str], dict[str, Any]]) -> Any:
+    mine = {sku: found for (source, sku), found in goods.items() if source == row.source_id}
+    return SimpleNamespace(**row._mapping, goods=mine)
+
+
 def _put_off(row: Row[Any]) -> Any:
     """The row of a claim that found no place."""
     return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
@@ -466,6 +476,9 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
     context = _context(letter, definition, theme, coupon, now)
     marketing = letter.kind == "marketing"
     if letter.channel == "email":
+        if goods := getattr(letter, "goods", None):
+            speaks = rendering.speaks_of(letter.template, letter.locale, theme, patience=patience)
+            context = fresh(context, goods, speaks)
         content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
     else:
         words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)

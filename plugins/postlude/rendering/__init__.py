@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
 
 from postlude import yamlfile
 from postlude.errors import Fault
@@ -104,6 +104,13 @@ def render(
     return Content(subject, preheader, html, _tidy(compiled.text.run(values)))
 
 
+def speaks_of(
+    template: str, locale: str, theme: Theme, *, folder: Path | None = None, patience: float = 0.0
+) -> frozenset[str]:
+    """The variables a template speaks of in this language, by their first name: order, product, cart, ..."""
+    return _load(template, locale, theme, folder or settings().include / "templates", patience).speaks
+
+
 def names(folder: Path | None = None) -> list[str]:
     """Every template there is, as family/name."""
     folder = folder or settings().include / "templates"
@@ -173,6 +180,7 @@ class Part:
             tree = env.parse(source.text)
             faults = refused(tree, source)
             self.unknown = unknown_variables(tree, source)
+            self.speaks = meta.find_undeclared_variables(tree)
             if not faults:
                 code = env.compile(bounded(tree))
                 self.template: Template = env.template_class.from_code(env, code, env.make_globals(None))
@@ -277,6 +285,7 @@ class Compiled:
     preheader: Part
     html: Part
     text: Part
+    speaks: frozenset[str]
 
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -345,7 +354,8 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
     spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
     shop: dict[str, Any] = shop_of(theme, spoken)
     direction = babel_locale(spoken).text_direction
-    return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts)
+    speaks = frozenset[str]().union(*(part.speaks for part in parts.values()))
+    return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts, speaks=speaks)
 
 
 def _files(base: Path, candidates: list[str], used: list[str]) -> tuple[str, dict[str, Path]]:
