@@ -13,37 +13,42 @@ from typing import Any
 from sqlalchemy import Connection
 
 from postlude import db
-from postlude.rendering import RenderError
+from postlude.rendering import RenderError, plain
 
-Goods = Mapping[str, Mapping[str, Any]]  # article number -> row of the catalogue
+Catalogue = Mapping[tuple[str, str], Mapping[str, Any]]  # (source, article number) -> row
 
 
 class ClaimOutdated(RenderError):
     """What this mail is about is no longer so."""
 
 
-def catalogue(conn: Connection, letters: Sequence[Any]) -> dict[tuple[str, str], dict[str, Any]]:
+def catalogue(conn: Connection, letters: Sequence[Any]) -> Catalogue:
     """The catalogue's rows of all articles that the events behind these letters name, by (source, article number)."""
     named = sorted({(letter.source_id, sku) for letter in letters for sku in _named(getattr(letter, "event", None))})
     if not named:
         return {}
     sources, skus = zip(*named, strict=True)
     rows = db.run(conn, "43_catalogue", sources=list(sources), skus=list(skus)).mappings()
-    return {(row["source_id"], row["sku"]): dict(row) for row in rows}
+    return {(row["source_id"], row["sku"]): plain(dict(row)) for row in rows}
 
 
-def fresh(context: Mapping[str, Any], goods: Goods, speaks: Collection[str]) -> dict[str, Any]:
+def fresh(context: Mapping[str, Any], goods: Catalogue, source: str, uses: Collection[str]) -> dict[str, Any]:
     """The context with prices and stock as in the catalogue; articles it does not have stay as they were told.
 
-    speaks: variables the template speaks of; what it does not show cannot keep it from going out.
+    uses: paths of variables the template uses; what it does not show cannot keep it from going out.
     Raises ClaimOutdated when the mail's product is out of stock, its price is no lower than before, or nothing of a cart is left.
     """
     told = dict(context)
-    if "product" in speaks and (product := told.get("product")) and (now := goods.get(product["sku"])):
+    product, cart = told.get("product"), told.get("cart")
+    if product and _shown("product", uses) and (now := goods.get((source, product["sku"]))):
         told["product"] = _product(product, now)
-    if "cart" in speaks and (cart := told.get("cart")):
-        told["cart"] = _cart(cart, goods)
+    if cart and _shown("cart", uses):
+        told["cart"] = _cart(cart, {sku: row for (shop, sku), row in goods.items() if shop == source})
     return told
+
+
+def _shown(name: str, uses: Collection[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for path in uses)
 
 
 def _named(event: Mapping[str, Any] | None) -> set[str]:
@@ -62,7 +67,7 @@ def _product(product: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
     return {**product, "price": price, **_page(product, now)}
 
 
-def _cart(cart: Mapping[str, Any], goods: Goods) -> dict[str, Any]:
+def _cart(cart: Mapping[str, Any], goods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     items = []
     for item in cart["items"]:
         now = goods.get(item.get("sku") or "")

@@ -13,6 +13,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,10 @@ class Pipe:
         self._kept = kept
         self._raw.rollback()
         self._raw.autocommit = True  # all up to the end of the pipeline is one transaction
+        # few statements, again and again, for a few rows each, found by their keys however large the tables were when the plan
+        # was made: to plan anew costs as much as to run
+        self._raw.execute("set plan_cache_mode = force_generic_plan")
+        self._raw.execute("set enable_seqscan = off")
 
     def run(self, *statements: tuple[str, dict[str, Any]]) -> list[list[Any]]:
         """The first column of each statement's rows. All are committed, or none.
@@ -218,6 +223,11 @@ def _unavailable() -> Iterator[None]:
         if error.connection_invalidated or "connection" in str(error.orig).lower():
             raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
         raise
+
+
+def tell_now(conn: Connection, now: datetime) -> None:
+    """What triggers of this transaction take for the present: the clock of the run, not the server's."""
+    conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
 
 
 def dumps(value: Any) -> str:

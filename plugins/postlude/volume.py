@@ -46,6 +46,7 @@ def assess(conn: Connection, campaign: Campaign, now: datetime, run_id: str) -> 
     about the whole takes its place.
     """
     _alone(conn, campaign.id)
+    db.tell_now(conn, now)
     plan = db.run(conn, "36_volume", campaign=campaign.id).one()
     counts: Counts = {"messages": plan.messages, "people": plan.people, "approval": 0, "causes": []}
     if not plan.messages or settings().approval == "off":
@@ -148,6 +149,7 @@ def decide(
     if at_most is not None and (at_most < 1 or not approve):
         raise InputError("at most: write a number of messages from 1 on, with an approval; to release none, reject")
     _alone(conn, approvals(conn, now, approval_id)[0].campaign_id)
+    db.tell_now(conn, now)
     asked = approvals(conn, now, approval_id)[0]  # read again: now nobody else decides
     if asked.decision == "expired":
         raise InputError(f"approval {approval_id}: its messages expired at {asked.expires_at:%Y-%m-%d %H:%M} UTC")

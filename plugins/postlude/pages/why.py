@@ -44,7 +44,7 @@ def routes(deps: Deps) -> APIRouter:
         files = [file for file in pipeline.campaign_files() if asked.campaign in ("", Path(file).stem)]
         if not files:
             raise InputError(f'there is no campaign "{asked.campaign}"')
-        calendar = pipeline.calendar()
+        calendar = pipeline.calendar(now)
         with db.transaction(deps.engine()) as conn:
             stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
             people = [

@@ -41,9 +41,16 @@ _URL = re.compile(
 
 def _url(value: Any) -> str:
     """The address, if it is http, https or mailto; else this person's mail is not rendered."""
-    if not isinstance(value, str) or len(value) > MAX_URL or not _URL.fullmatch(str(value).strip()):
+    address = _address(str(value)) if isinstance(value, str) and len(value) <= MAX_URL else ""
+    if not address:
         raise RenderError("an address for a link is missing or not http, https or mailto")
-    return str(value).strip()
+    return address
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> str:
+    """Stripped; empty when it is none. Kept, for each stands in the mail several times, and some in every mail."""
+    return text.strip() if _URL.fullmatch(text.strip()) else ""
 
 
 @pass_context
@@ -298,6 +305,24 @@ def _callable(node: nodes.Expr) -> bool:
             node.attr == "cycle" and isinstance(node.node, nodes.Name) and node.node.name == "loop"
         )
     return isinstance(node, nodes.Name) and node.name == "range"
+
+
+def used_variables(tree: nodes.Template) -> frozenset[str]:
+    """What a template asks for: `why`, `links.score`; a name alone where it is used as a whole, or its part is not written out."""
+    return frozenset(_used(tree))
+
+
+def _used(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Name):
+        yield node.name
+        return
+    if isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name):
+        part = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        if isinstance(part, str):
+            yield f"{node.node.name}.{part}"
+            return
+    for child in node.iter_child_nodes():
+        yield from _used(child)
 
 
 def unknown_variables(tree: nodes.Template, source: Source) -> list[Fault]:
