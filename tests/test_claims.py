@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
-from postlude import claims
+from postlude import claims, preview, rendering
 from postlude.rendering import samples
+from postlude.settings import settings
+from world import World, at, campaign
 
 
 def row(**now: Any) -> dict[str, Any]:
@@ -80,3 +83,55 @@ def test_the_catalogue_is_read_for_the_articles_of_the_events_and_of_the_right_s
     found = claims.catalogue(conn, letters)
     assert {key: row["price"] for key, row in found.items()} == {("one", MUG): 5, ("two", TOTE): 6}
     assert claims.catalogue(conn, letters[2:]) == {}
+
+
+# ---------------------------------------------------------------- from the event to the hand-over
+
+
+@pytest.fixture
+def world(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A shop whose only mail is the block `product`."""
+    preview.block_shelf(tmp_path / "templates")
+    monkeypatch.setattr(rendering, "settings", lambda: settings().model_copy(update={"include": tmp_path}))
+    made = World(engine)
+    made.do("insert into products (source_id, sku, name, price, url, in_stock) "
+            "values ('shop', 'MUG', 'Mug', 18, 'https://shop.example/m', true)")  # fmt: skip
+    return made
+
+
+def told_of_a_drop(world: World) -> Any:
+    """Ana was told of a price of 18, before 24; the mail is planned and not yet sent."""
+    ana = world.customer()
+    world.do(
+        "insert into external_events (source_id, event_key, customer_id, kind, at, known_at, detail) values "
+        "('shop', 'e1', :c, 'price_dropped', :at, :at, cast(:detail as jsonb))",
+        c=ana, at=at("2026-06-01 09:00"), detail='{"sku": "MUG", "name": "Mug", "url": "https://shop.example/m", "price": 18, "was": 24}',
+    )  # fmt: skip
+    drop = campaign("win_back")
+    step = drop.steps[0].model_copy(update={"template": "blocks/product"})
+    trigger = drop.trigger.model_copy(update={"enters": None, "external": "price_dropped"})
+    drop = drop.model_copy(update={"id": "drop", "trigger": trigger, "steps": (step,), "goal": None, "exit_on": ()})
+    world.plan(drop, "2026-06-01 09:30")
+    return drop
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "shown"),
+    [
+        ("", ("miss_you", "sent", None), "€18.00"),
+        ("set price = 17", ("miss_you", "sent", None), "€17.00"),
+        ("set price = 24", ("miss_you", "skipped", "claim_outdated"), ""),
+        ("set in_stock = false", ("miss_you", "skipped", "claim_outdated"), ""),
+    ],
+)
+def test_what_the_catalogue_says_at_hand_over_is_what_the_customer_reads(
+    world: World, change: str, state: tuple[str, str, str | None], shown: str
+) -> None:
+    drop = told_of_a_drop(world)
+    if change:
+        world.do(f"update products {change}")  # between planning and hand-over
+    world.deliver(drop, now="2026-06-01 10:00")
+    assert world.states() == [state]
+    texts = [message.text for message, _ in world.post.taken]
+    assert len(texts) == bool(shown)
+    assert all(shown in text for text in texts)
