@@ -97,7 +97,7 @@ def _mails(campaign: str, customer: str, awkward: bool, locale: str, step: str) 
         yield from _for_customer(spec, [(part, name) for part, name in parts if part], customer, locale)
         return
     theme = rendering.load_theme()
-    for part, template in parts:
+    for _, template in parts:
         base = settings().include / "templates" / template
         languages = [locale] if locale else sorted({words.DEFAULT_LANGUAGE, *words.languages(base)})
         for language in languages:
@@ -105,8 +105,6 @@ def _mails(campaign: str, customer: str, awkward: bool, locale: str, step: str) 
                 context = preview.person(template, language, who)
                 if spec:
                     context |= {"why": spec.why or context["why"], "campaign": {"id": spec.id, "name": spec.name}}
-                if part and part.coupon:
-                    context["coupon"] = context["coupon"] | {"percent": part.coupon.percent}
                 name = f"{template} {language}" + (f" {who}" if awkward else "")
                 yield _rendered(name, spec, template, context, language, theme)
 
