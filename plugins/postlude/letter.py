@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from postlude import dkim, legal, letter_facts, rendering, tokens
+from postlude import claims, dkim, legal, letter_facts, rendering, tokens
 from postlude.campaign import Coupon
 from postlude.errors import InputError
 from postlude.message import Address, Message, envelope
@@ -34,6 +34,7 @@ class Desk:
         self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
         self._houses: dict[str, House] = {}
         self._law: legal.Law | None = None
+        self.goods: claims.Catalogue = {}  # what the catalogue says now of what events told
         self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
     def house(self, shop: str) -> House:
@@ -66,9 +67,11 @@ class Desk:
         marketing = letter.kind == "marketing" or bool(step.get("promotes"))
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
-            content = template.fill(
-                _context(letter, definition, links, coupon, now, template.uses) | self.extras.get(letter.message_id, {})
-            )
+            context = _context(letter, definition, links, coupon, now, template.uses)
+            context |= self.extras.get(letter.message_id, {})
+            if self.goods:
+                context = claims.fresh(context, self.goods, letter.source_id, template.uses)
+            content = template.fill(context)
         else:
             context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
@@ -99,6 +102,21 @@ class Desk:
             feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
         )
         return message, coupon["code"] if coupon else None
+
+    def preview(self, letter: Row[Any], now: datetime, locale: str, code: str) -> rendering.Content:
+        """The mail as `write` would make it, in this language, with links that lead nowhere and a code that is no coupon.
+
+        Raises as `write` does.
+        """
+        definition = definition_of(letter)
+        step = next(s for s in definition["steps"] if s["id"] == letter.step_id)
+        coupon = _coupon(step, letter, now)
+        links = Links(letter, self.house(letter.source_id).theme)
+        links.update(rendering.samples()["ana"]["links"])
+        template = self._template(letter.template, locale, letter.source_id)
+        context = _context(letter, definition, links, coupon and {**coupon, "code": code}, now, template.uses)
+        context |= self.extras.get(letter.message_id, {})
+        return template.fill(context)
 
     def signed(self, message: Message, raw: bytes) -> bytes:
         """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""

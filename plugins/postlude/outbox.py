@@ -22,6 +22,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from postlude import claims as about_products
 from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
@@ -313,6 +314,7 @@ class Outbox:
             ids = [claim.message_id for claim in claims]
             rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
             more = letter_extras.of(conn, rows, speaks, self.clock())
+            desk.goods = about_products.catalogue(conn, rows)
         for row in rows:
             definition_of(row)
             desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
@@ -361,7 +363,8 @@ class Outbox:
                 raw = desk.signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
-            self._finish(claim, "skipped", "cannot_render", str(error), None)
+            outdated = isinstance(error, about_products.ClaimOutdated)
+            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(error), None)
             return None
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it
