@@ -1,10 +1,11 @@
 """Templates into mails: MJML compiled once, then Jinja in a sandbox for each person.
 
-A template `win_back/miss_you` is three files in include/templates/win_back/:
-    miss_you.mjml.j2      the mail (usually `{% extends "_base/mail.mjml.j2" %}` and one block)
+A template `win_back/miss_you` is in include/templates/win_back/:
+    miss_you.mjml.j2      the layout (usually `{% extends "_base/mail.mjml.j2" %}` and blocks, docs/blocks.md)
     miss_you.txt.j2       the same in plain text
-    miss_you.subject.j2   two lines, `subject: ...` and `preheader: ...`
-and, for a language with a text of its own, the same three as miss_you.ko.mjml.j2 etc. CONTEXT tells the variables.
+    miss_you.en.yml       the words in English, with `subject` and `preheader`; miss_you.ko.yml and so on (words.py)
+Instead of words, a template may have miss_you.subject.j2 (two lines, `subject: ...` and `preheader: ...`) and, for a language
+with a layout of its own, all of them as miss_you.ko.mjml.j2 etc. CONTEXT tells the variables.
 
 TemplateFault: nobody can get this template, a person must mend the file. RenderError: this one person cannot get it.
 """
@@ -24,33 +25,49 @@ from jinja2.visitor import NodeTransformer
 
 from postlude import yamlfile
 from postlude.errors import Fault
-from postlude.rendering.sandbox import Sandbox, refused, unknown_variables, used_variables
+from postlude.rendering import words as vocabulary
+from postlude.rendering.mjml import compile_mjml
+from postlude.rendering.people import samples
+from postlude.rendering.sandbox import (
+    Sandbox,
+    babel_locale,
+    bounded,
+    refused,
+    start_counting,
+    unknown_variables,
+    used_variables,
+)
 from postlude.rendering.source import (
     Origin,
     Piece,
     Source,
     TemplateFault,
     assemble,
-    compile_mjml,
     directives,
     flatten,
     pieces_of,
 )
 from postlude.rendering.theme import Theme, load_theme
-from postlude.rendering.variables import CONTEXT, RenderError, first_name, line, plain, samples, shop_of
+from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, first_name, line, plain, shop_of
 from postlude.settings import settings
 
 __all__ = [
     "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
-    "load_theme", "names", "plain", "render", "samples",
+    "load_theme", "names", "plain", "promotions", "render", "samples",
 ]  # fmt: skip
 
+# an order mail that holds one of these is an advertisement before the law
+PROMOTIONS = {
+    "coupon": "a coupon", "recommendations": "recommendations", "referral": "a referral code", "product": "a product on offer",
+    "cart": "a cart", "free_shipping": "what is missing to free shipping", "loyalty": "the loyalty club", "shop.news": "news",
+}  # fmt: skip
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
+MAX_TEXT = 500_000  # characters of any one part while it is written; a mail may have a fifth of it
 MAX_HEADER = 250  # characters of subject and preheader
 PARTS = ("mjml", "txt", "subject")
 _NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
-_DEFAULT_LANGUAGE = "en"  # of the files without a language in their name
+_DEFAULT_LANGUAGE = vocabulary.DEFAULT_LANGUAGE  # of the files without a language in their name
 
 
 class Content(NamedTuple):
@@ -118,7 +135,7 @@ def check(
     folder = folder or settings().include / "templates"
     try:
         theme = theme or load_theme()
-        locales = [_DEFAULT_LANGUAGE, *_languages(template, folder)]
+        locales = list(dict.fromkeys([_DEFAULT_LANGUAGE, *_languages(template, folder)]))
     except TemplateFault as error:
         return error.faults
     faults: list[Fault] = []
@@ -151,6 +168,18 @@ def check(
 # ---------------------------------------------------------------- one part of a mail
 
 
+def promotions(template: str, *, folder: Path | None = None) -> list[str]:
+    """What the mail holds that makes it advertising, as words for people; empty: an order mail may hold all of it.
+
+    Raises TemplateFault.
+    """
+    compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
+    used = {
+        name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
+    }
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
@@ -165,7 +194,8 @@ class Part:
                 _Constants(shop or {}).visit(tree)
                 if env.autoescape:
                     _break_lines(tree)
-                self.template: Template = env.template_class.from_code(env, env.compile(tree), env.make_globals(None))
+                code = env.compile(bounded(tree))
+                self.template: Template = env.template_class.from_code(env, code, env.make_globals(None))
         except TemplateSyntaxError as error:
             origin = source.at(error.lineno)
             raise TemplateFault([origin.fault(_syntax(error.message or "cannot be read"), origin.tag)]) from None
@@ -174,17 +204,17 @@ class Part:
         if faults:
             raise TemplateFault(faults)
         self.uses = used_variables(tree)
+        self.names = {node.name for node in tree.find_all(nodes.Name)} | {
+            f"{node.node.name}.{node.attr}"
+            for node in tree.find_all(nodes.Getattr)
+            if isinstance(node.node, nodes.Name)
+        }
         self._env, self._root = env, self.template.root_render_func
 
     def run(self, values: Mapping[str, Any]) -> str:
         """The text for one person. Raises RenderError."""
         try:
-            # as Template.render does it, without copying the values several times
-            scope = self._env.context_class(self._env, {**self._env.globals, **values}, None, {})
-            try:
-                return "".join(self._root(scope))
-            except Exception:
-                self._env.handle_exception()  # the lines of the template instead of those of its code
+            return self._text(values)
         except RenderError as error:
             raise RenderError(f"{error.reason} ({self.where(error)})") from None
         except UndefinedError as error:
@@ -201,6 +231,21 @@ class Part:
             MemoryError,
         ) as error:
             raise RenderError(f"{type(error).__name__} ({self.where(error)})") from None
+
+    def _text(self, values: Mapping[str, Any]) -> str:
+        """As Template.render does it, and ended when the text grows beyond all measure."""
+        start_counting()
+        parts, size = [], 0
+        try:
+            # without copying the values several times
+            for part in self._root(self._env.context_class(self._env, {**self._env.globals, **values}, None, {})):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_TEXT:
+                    raise RenderError(f"the text has more than {MAX_TEXT:,} characters")
+        except Exception:
+            self._env.handle_exception()  # with the lines of the template instead of its code
+        return "".join(parts)
 
     def where(self, error: BaseException) -> str:
         """file:line of the tag that raised, and the tag: both are the template's, never the person's."""
@@ -240,7 +285,7 @@ def _break_lines(tree: nodes.Template) -> None:
 
 def _syntax(message: str) -> str:
     hints = {
-        "No filter named": "; see the list of filters in docs/templates.md",
+        "No filter named": "; see the list of filters in docs/blocks.md",
         "Unexpected end of template": "; a tag such as {% if %} or {% for %} is not closed",
         "Encountered unknown tag": "; check its spelling and that it was opened before",
     }
@@ -277,6 +322,8 @@ class Compiled:
 
     file: str
     locale: str
+    direction: str
+    words: vocabulary.Words
     theme: Theme
     shop: dict[str, Any]
     subject: Part
@@ -295,8 +342,12 @@ class Compiled:
 
     def fill(self, values: dict[str, Any]) -> Content:
         """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
-        values["shop"] = self.shop
-        values["locale"] = self.locale
+        for name, nothing in EMPTY.items():
+            values.setdefault(name, nothing)
+        values["shop"], values["locale"], values["direction"] = self.shop, self.locale, self.direction
+        links = values.get("links")
+        if isinstance(links, dict):
+            values["links"] = {**LINKS, **links}
         customer = values.get("customer")
         if isinstance(customer, dict):
             customer["first_name"] = first_name(customer.get("first_name"))
@@ -343,37 +394,28 @@ def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
 
 def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[str]) -> Compiled:
     base = _base(template, folder)
-    chosen, candidates = "", _candidates(locale)
-    for language in candidates:
-        files = {part: base.with_name(f"{base.name}.{language}.{part}.j2") for part in PARTS}
-        used += map(str, files.values())
-        there = [part for part in PARTS if files[part].is_file()]
-        if len(there) == len(PARTS):
-            chosen = language
-            break
-        if there:
-            missing = ", ".join(files[part].name for part in PARTS if part not in there)
-            raise TemplateFault(
-                [Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {missing}")]
-            )
-    else:
-        files = {part: base.with_name(f"{base.name}.{part}.j2") for part in PARTS}
-        used += map(str, files.values())
+    candidates = _candidates(locale)
+    chosen, files = _files(base, candidates, used)
 
     def read(path: Path) -> str:
         used.append(str(path))
         return yamlfile.read_text(path)
 
+    words = vocabulary.load(folder, base, [chosen] if chosen else candidates, read, used)
     faults: list[Fault] = []
     parts: dict[str, Part] = {}
-    shop: dict[str, Any] = shop_of(theme)
+    # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
+    written = chosen or words.language
+    spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
+    direction = babel_locale(spoken).text_direction
+    shop: dict[str, Any] = shop_of(theme, spoken)
 
     def build(name: str, part: str) -> None:
         try:
             if name in ("subject", "preheader"):
-                source = assemble(_header_pieces(files[part], name, folder, theme, read))
+                source = assemble(_header_pieces(files[part], name, folder, theme, read, words))
             else:
-                pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read)
+                pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read, words=words)
                 source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
             parts[name] = Part(source, _environment(part == "mjml"), shop)
         except TemplateFault as error:
@@ -383,9 +425,23 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
         build(name, part)
     if faults:
         raise TemplateFault(list(dict.fromkeys(faults)))
-    # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
-    spoken = next((name for name in candidates if chosen or name.startswith(_DEFAULT_LANGUAGE)), _DEFAULT_LANGUAGE)
-    return Compiled(yamlfile.shown(files["mjml"]), spoken, theme, shop, **parts)
+    return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts)
+
+
+def _files(base: Path, candidates: list[str], used: list[str]) -> tuple[str, dict[str, Path]]:
+    """The files of a template for the first language that has a layout of its own ("": none has), by part."""
+    for language in (*candidates, ""):
+        files = {part: base.with_name(".".join(filter(None, (base.name, language, part, "j2")))) for part in PARTS}
+        used += map(str, files.values())
+        there = [part for part in PARTS if files[part].is_file()]
+        words = base.with_name(f"{base.name}.{language}.yml").is_file()
+        missing = [part for part in PARTS if part not in there and not (part == "subject" and words)]
+        if not language or (there and not missing):
+            return language, files
+        if there:
+            told = ", ".join(files[part].name for part in missing)
+            raise TemplateFault([Origin(yamlfile.shown(files[there[0]]), 0).fault(f"needs its companions too: {told}")])
+    raise AssertionError("the last language is none")
 
 
 def _base(template: str, folder: Path) -> Path:
@@ -410,6 +466,7 @@ def _candidates(locale: str) -> list[str]:
 def _languages(template: str, folder: Path) -> list[str]:
     base = _base(template, folder)
     found = {p.name.split(".")[1] for part in PARTS for p in base.parent.glob(f"{base.name}.*.{part}.j2")}
+    found |= vocabulary.languages(base)
     for word in sorted(found):
         if not _LOCALE.fullmatch(word):
             raise TemplateFault(
@@ -418,9 +475,13 @@ def _languages(template: str, folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) -> list[Piece]:
-    """The pieces of `subject: ...` or `preheader: ...` in a .subject.j2 file; a value may go on over several lines."""
+def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any, words: vocabulary.Words) -> list[Piece]:
+    """The pieces of the word `subject` or `preheader`, or of `subject: ...` in a .subject.j2 file (over several lines, too)."""
     shown, text = yamlfile.shown(file), ""
+    if not file.is_file() and words.file and key not in words.found:
+        raise TemplateFault([Fault(words.file, 1, key, f'is missing; add a line "{key}: ..."')])
+    if not file.is_file() and key in words.found:
+        return directives(words.pieces(key, Origin(shown, 0), markup=False), folder, theme, read, words)
     try:
         text = read(file)
     except yamlfile.InputError as error:
@@ -437,4 +498,4 @@ def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any) 
         raise TemplateFault([Fault(shown, stray + 1, "", 'the file begins with "subject: ..."')])
     end = min((n for n in starts.values() if n > begin), default=len(rows))
     value = "\n".join([rows[begin].split(":", 1)[1], *rows[begin + 1 : end]])
-    return directives(list(pieces_of(value, shown, begin + 1)), folder, theme, read)
+    return directives(list(pieces_of(value, shown, begin + 1)), folder, theme, read, words)
