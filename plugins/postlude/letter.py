@@ -199,11 +199,11 @@ _LINKS = ("unsubscribe", "preferences", "score", "shop")
 
 
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], bool]:
-    """Of these paths (rendering.CONTEXT) the links, and whether there is anything of the order or event."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Of these paths (rendering.CONTEXT) the links, and what there is of the order or event."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return tuple(n for n in _LINKS if n in named or "links" in uses), not roots.isdisjoint(letter_facts.NAMES)
+    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots
 
 
 def _context(
@@ -216,7 +216,7 @@ def _context(
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, with_facts = _needs(uses)
+    linked, wanted = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
@@ -231,10 +231,10 @@ def _context(
         "step": {"id": letter.step_id},
         "why": line(definition["why"]),
     }
-    if with_facts:
+    if wanted:
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context |= rendering.plain(letter_facts.facts(letter, definition))
+        context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
     return context
 
 
