@@ -20,10 +20,13 @@ from postlude.settings import settings
 def pages() -> Any:
     """The app behind /postlude, with Airflow's login before every route of it.
 
-    Whoever may edit the DAG `deliver` may stop mail and look people up; whoever may see plugins may read the rest.
+    Whoever may edit the DAG `deliver` may stop mail and look people up by id; whoever may see plugins may read the rest. Who
+    people are is a right of its own: *can edit* on `Postlude customers` where rights are made by name (FAB); the simple
+    login, which has no rights by name, gives it to the roles that may see secrets (op, admin).
     """
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagDetails
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
     from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
 
     from postlude import db
@@ -34,12 +37,22 @@ def pages() -> Any:
         may = get_auth_manager().is_authorized_dag(method="PUT", details=DagDetails(id="deliver"), user=user)
         return (user.get_name() or user.get_id()) if may else None
 
+    def knowing(user: GetUserDep) -> str | None:
+        manager = get_auth_manager()
+        if isinstance(manager, SimpleAuthManager):
+            may = manager.is_authorized_connection(method="PUT", user=user)
+        else:
+            may = manager.is_authorized_custom_view(method="PUT", resource_name="Postlude customers", user=user)
+        return (user.get_name() or user.get_id()) if may else None
+
     def engine() -> Any:
         use_connection()
         return db.default_engine()
 
     see = requires_access_view(AccessView.PLUGINS)
-    return make(Deps(see=see, steering=steering, engine=engine, clock=wall_clock, home=settings().home))
+    return make(
+        Deps(see=see, steering=steering, knowing=knowing, engine=engine, clock=wall_clock, home=settings().home)
+    )
 
 
 class OnFirstRequest:

@@ -112,6 +112,10 @@ def world(database: URL) -> Iterator[World]:
 
 STOP = {"scope": "campaign", "name": "win_back", "why": "wrong price"}
 GO = {"scope": "campaign", "name": "win_back", "why": "price mended"}
+POSTS = {
+    "/api/stop", "/api/go", "/api/why",
+    "/api/segment/days", "/api/segment/overlap", "/api/segment/sample", "/api/segment/export",
+}  # fmt: skip
 ROLES = ("anonymous", "viewer", "user", "op", "admin")
 
 
@@ -146,7 +150,7 @@ def test_who_may_see_who_may_stop_and_who_may_look_people_up(asked: Asked, world
         path: 401 for path, _ in asked.routes
     }
     # only these may be asked without a body: whatever changes something or names somebody is a POST
-    assert {path for path, methods in asked.routes if methods != ["GET"]} == {"/api/stop", "/api/go", "/api/why"}
+    assert {path for path, methods in asked.routes if methods != ["GET"]} == POSTS
 
 
 def test_a_page_of_another_site_changes_nothing(asked: Asked, world: World) -> None:

@@ -2,7 +2,7 @@
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
 --         coupons, referral_codes, kept_letters
--- params  ids uuid[], now timestamptz
+-- params  ids uuid[], with_items boolean, now timestamptz
 -- re-run  safe: only reads
 select
     m.message_id,
@@ -13,14 +13,18 @@ select
     m.channel,
     m.expires_at,
     c.phone,
-    uuid_of('person', c.source_id, c.source_customer_id) as person,
+    -- for channels that know no address
+    case when m.channel <> 'email' then uuid_of('person', c.source_id, c.source_customer_id) end as person,
     m.attempt,
     m.due_at,
     coalesce(m.coupon_code, k.code) as coupon_code,
     k.valid_until as coupon_valid_until,
     (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,
-    -- as text: the same for thousands of messages, so it is read once and not for each
-    cast(v.definition as text) as definition,
+    e.version,
+    -- the same for thousands of messages: one of them brings it
+    case
+        when row_number() over (partition by e.campaign_id, e.version order by m.message_id) = 1 then cast(v.definition as text)
+    end as definition,
     s.source_id,
     s.shop,
     s.currency,
@@ -32,8 +36,9 @@ select
     r.zone,
     o.source_order_id as order_number,
     o.placed_at,
-    delivered_at(o.order_id, :now) as delivered_at,
-    coalesce(lines.items, '[]') as items,
+    d.delivered_at,
+    -- as text, and null when nobody asks for it: few templates read it
+    case when cast(:with_items as boolean) then coalesce(cast(lines.items as text), '[]') end as items,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
     b.raw as kept_raw
@@ -51,13 +56,28 @@ cross join lateral (
     limit 1
 ) as r
 left join orders as o on e.order_id = o.order_id
-left join kept_letters as b on m.message_id = b.message_id and m.lost_answers > 0
-left join coupons as k on m.message_id = k.message_id and k.state in ('reserved', 'bound')
+cross join lateral deliveries_of(o.order_id, :now) as d
+left join lateral (
+    select
+        a.letter,
+        a.raw
+    from kept_letters as a
+    where a.message_id = m.message_id and m.lost_answers > 0
+    limit 1
+) as b on true
+left join lateral (
+    select
+        a.code,
+        a.valid_until
+    from coupons as a
+    where a.message_id = m.message_id and a.state in ('reserved', 'bound')
+    limit 1
+) as k on true
 left join lateral (
     -- the dearest line first: it is the item the mail is about
     select
-        jsonb_agg(
-            jsonb_build_object(
+        json_agg(
+            json_build_object(
                 'sku', l.sku,
                 'name', coalesce(p.name, l.description, ''),
                 'category', coalesce(p.category, ''),
@@ -70,6 +90,6 @@ left join lateral (
         ) as items
     from order_lines as l
     left join products as p on l.sku = p.sku and p.source_id = o.source_id
-    where l.order_id = o.order_id and l.counted
+    where l.order_id = o.order_id and l.counted and cast(:with_items as boolean)
 ) as lines on true
 where m.message_id = any(cast(:ids as uuid []))

@@ -54,14 +54,14 @@ def derive_features(
         conn.exec_driver_sql("analyze facts_now")
         if full:  # a plan made for an empty table would read it again for every customer while it fills
             conn.exec_driver_sql("set local enable_nestloop = off")
-        changed = db.run(conn, "22_replace_facts").rowcount + db.run(conn, "22_drop_facts").rowcount
+        changed = db.run(conn, "22_replace_facts", afresh=full).scalar_one() + db.run(conn, "22_drop_facts").rowcount
         if full:
             conn.exec_driver_sql("set local enable_nestloop to default")
         if full and changed:  # else the server keeps the statistics itself
             conn.exec_driver_sql("analyze customer_facts")
         db.run(conn, "22_forget_foreseen")
         db.run(conn, "22_foresee", now=now)
-        db.run(conn, "23_set_borders", now=now)
+        db.run(conn, "23_set_borders", now=now, afresh=full)
         if not full:
             db.run(conn, "22_note_moved")
         db.run(conn, "24_mark_features", now=now, run_id=run_id, rules=rules, everybody=full)

@@ -45,7 +45,7 @@ DEFAULTS = {
     ("consents", "channel"): "'email'",
     ("products", "name"): "m.sku",
 }
-_BASES = "('opt_in', 'double_opt_in', 'soft_opt_in', 'unsubscribe', 'preference')"
+_BASES = "('opt_in', 'double_opt_in', 'soft_opt_in', 'inquiry', 'unsubscribe', 'preference')"
 _RULES = {  # further checks of a value; {c} is the column of the typed row
     ("orders", "currency"): ("{c} <> :currency", "not the currency of the shop"),
     ("orders", "status"): ("{c} <> all(cast(:statuses as text[]))", "not a known status"),

@@ -27,11 +27,13 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_consents,
     cli_coupons,
     cli_dead,
     cli_feeds,
     cli_identities,
     cli_loyalty,
+    cli_mail,
     cli_quarantine,
     cli_quotas,
     cli_recommend,
@@ -54,9 +56,11 @@ app.add_typer(db_app, name="db")
 app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_approve.app, name="approvals")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_consents.app, name="consents")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
@@ -436,6 +440,8 @@ def validate(as_of: AsOf = "", as_json: AsJson = False) -> None:
         console.print(
             f"{len(pipeline.campaign_files())} campaigns, segments, sources, calendar and templates are in order."
         )
+    for warning in [] if as_json else pipeline.advice():
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if faults:
         if not as_json:
             raise InputError(faults)

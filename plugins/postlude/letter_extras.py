@@ -5,12 +5,9 @@ Looked up for a claimed batch at once, and only for templates that speak of it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,13 +20,18 @@ from postlude.settings import settings
 
 NOTHING: Mapping[str, Any] = {"recommendations": [], "loyalty": None}
 MOST = 6
-_SPEAKS = {"recommendations": re.compile(r"\brecommend"), "loyalty": re.compile(r"\b(loyalty|points|perks)\b")}
 
 
-def of(conn: Connection, letters: Sequence[Row[Any]], now: datetime) -> dict[UUID, dict[str, Any]]:
-    """The variables `recommendations` (a list, empty without any) and `loyalty` (None for no member) of each message."""
-    found = {letter.message_id: dict(NOTHING) for letter in letters}
-    wanted = {about: [letter for letter in letters if about in spoken_of(letter.template)] for about in _SPEAKS}
+def of(
+    conn: Connection, letters: Sequence[Row[Any]], asked_of: Callable[[Row[Any]], frozenset[str]], now: datetime
+) -> dict[UUID, dict[str, Any]]:
+    """The variables `recommendations` (a list, empty without any) and `loyalty` (None for no member), by message.
+
+    asked_of: the names of those that a letter asks for; who asks for none is left out.
+    """
+    asked = {letter.message_id: names for letter in letters if (names := asked_of(letter))}
+    found = {message: dict(NOTHING) for message in asked}
+    wanted = {name: [letter for letter in letters if name in asked.get(letter.message_id, ())] for name in NOTHING}
     if people := wanted["recommendations"]:
         rows = db.run(conn, "24_recommend_people", ids=[letter.message_id for letter in people], most=MOST, now=now)
         for row in rows:
@@ -40,18 +42,6 @@ def of(conn: Connection, letters: Sequence[Row[Any]], now: datetime) -> dict[UUI
         for row in db.run(conn, "25_loyalty_people", ids=list(zones), now=now):
             found[row.message_id]["loyalty"] = _standing(row, rules, zones[row.message_id])
     return found
-
-
-def spoken_of(template: str) -> frozenset[str]:
-    """What of it a template speaks of, by the words in its own files."""
-    files = sorted((settings().include / "templates").glob(f"{template}.*"))
-    return _spoken_of(tuple((file, file.stat().st_mtime_ns) for file in files))
-
-
-@lru_cache(maxsize=512)
-def _spoken_of(files: tuple[tuple[Path, int], ...]) -> frozenset[str]:
-    words = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file, _ in files)
-    return frozenset(about for about, pattern in _SPEAKS.items() if pattern.search(words))
 
 
 def _rules() -> Loyalty | None:

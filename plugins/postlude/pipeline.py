@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from postlude import (
     audience,
     campaign_checks,
+    consents,
     coupons,
     db,
     enrolment,
@@ -31,11 +32,14 @@ from postlude import (
     intake,
     legal,
     loyalty,
+    mail_lint,
     outbox,
     quality,
     quarantine,
     recovery,
+    rendering,
     report,
+    tallies,
     tokens,
     volume,
 )
@@ -315,6 +319,7 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         past = _history_before(now, origin)
+        consents.remember_terms(conn)
         counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=calendar()))
     return counts
 
@@ -395,11 +400,16 @@ def decide(
 
 
 def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Let releases go on whose canary did well; expire what was held for too long. Raises GateClosed for one that did badly."""
+    """Let releases go on whose canary did well; expire what was held for too long; count what the pages show.
+
+    Raises GateClosed for a canary that did badly.
+    """
     with _recorded("watch", "", now, run_id, origin) as counts:
         with db.transaction() as conn:
             counts.update(volume.expire_held(conn, now))
             counts.update(volume.watch_canaries(conn, now))
+        with db.transaction() as conn:
+            counts.update(tallies.refresh(conn, now))
         if counts["canaries_failed"]:
             raise GateClosed("; ".join(counts["canaries_failed"]))
     return counts
@@ -434,6 +444,7 @@ def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
+        consents.remember_terms(conn)
         counts = enrolment.enrol(conn, spec, now, run_id, calendar=calendar())
         counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
         coupons.declare(conn, pools, now)
@@ -519,6 +530,7 @@ def deliver(
     with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
+            consents.remember_terms(conn)
             counts.update(coupons.wake(conn, clock()))
             due = {row.channel: row.people for row in db.run(conn, "40_channels_due", now=clock())}
         _note_feeds(clock(), run_id)
@@ -602,6 +614,23 @@ def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
                 path.replace(done / path.name)
             found.update(mails)
         counts.update({f"mail_{kind}": count for kind, count in mails.items()})
+    counts.update(_pull_lists(now, run_id, origin))
+    return counts
+
+
+def _pull_lists(now: datetime, run_id: str, origin: str) -> Counts:
+    """What providers keep in lists. A key that may not read them is said and holds nothing up. Raises Unavailable."""
+    counts: Counts = {}
+    for name, (module, url) in routes().items() if settings().report_lists else ():
+        if not hasattr(channel(module), "lists"):
+            continue
+        with _recorded("collect", module, now, run_id, origin) as found:
+            try:  # pages are landed one by one: what was read stays when a later one fails
+                found.update(feedback_stage.pull(db.transaction, channel(module), url, name, module, now))
+            except InputError as error:
+                log.error("%s; let it read them, or set POSTLUDE_REPORT_LISTS=false", error)
+                found["refused"] = 1
+        counts.update({f"{module}_{key}": count for key, count in found.items()})
     return counts
 
 
@@ -625,11 +654,20 @@ def write_report(now: datetime, run_id: str, origin: str = "manual") -> Counts:
 
 
 def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
+    """Close passages that are over; drop pages, and rows that have done their work (docs/upkeep.md). What explains a message stays."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
         counts["coupon_alarms"] = len(coupons.watch(conn, now))
+        counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
+        # a run over the past prunes by the day it speaks of: never more than the wall clock would
+        config = settings()
+        counts.update(
+            db.run(
+                conn, "97_prune", now=now, banners_for=timedelta(days=config.banner_days),
+                reports_for=timedelta(days=config.inbox_days), records_for=timedelta(days=config.record_days),
+            ).mappings().one()
+        )  # fmt: skip
     return counts
 
 
@@ -661,6 +699,8 @@ def validate() -> list[Fault]:
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
     faults += loyalty_faults()
+    for own in sorted((include / "themes").glob("[!.]*.yml")):
+        collect_faults(lambda shop=own.stem: load_theme(shop=shop))
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])
@@ -670,3 +710,8 @@ def validate() -> list[Fault]:
             continue
         faults += campaign_checks.faults_of(Path(file), campaign) + coupons.pool_faults(campaign, pools or {})
     return faults
+
+
+def advice() -> list[Fault]:
+    """What is no mistake and still worth telling: languages in which a template has no words."""
+    return [note for template in rendering.names() for note in mail_lint.missing_languages(template)]

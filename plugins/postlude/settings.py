@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     email_url: str = Field("", description="where mail leaves: smtp://, ses://, sendgrid://, ...; empty: `smtp_url`")
     sms_url: str = Field("", description="where text messages leave: sms://ACCOUNT:TOKEN@?from=..., or webhook://...")
     webhook_url: str = Field("", description="your own system for push and the like: webhook://:SECRET@host/path")
+    report_lists: bool = Field(
+        True, description="ask mailgun, postmark and sendgrid for what their web hooks may have missed"
+    )
     banners: bool = Field(True, description="show banners on the shop's pages, when `sending` is on")
     sms_segments: int = Field(4, ge=1, le=10, description="a text that needs more messages than this is not sent")
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
@@ -90,7 +93,7 @@ class Settings(BaseSettings):
     )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
-    batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
+    batch: int = Field(200, ge=1, le=5000, description="messages claimed at a time")
     connections: int = Field(
         4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
     )
@@ -169,6 +172,11 @@ class Settings(BaseSettings):
     canary_bounces: float = Field(0.05, description="share of bounces and refusals above which the rest is held")
     canary_complaints: float = Field(0.003, description="share of complaints above which the rest is held")
     docs_days: int = Field(30, description="Data Docs and reports are kept so many days")
+    banner_days: int = Field(7, ge=0, description="banners are kept so many days after they were shown last")
+    inbox_days: int = Field(
+        90, ge=14, description="reports of providers, and corrected rows of the quarantine, are kept so many days"
+    )
+    record_days: int = Field(400, ge=60, description="runs, verdicts of gates and used quotas are kept so many days")
 
     @property
     def sql(self) -> Path:

@@ -67,11 +67,18 @@ language sql stable parallel safe as $$
 $$;
 comment on function ordered_since is 'Has the customer a counted order after `since`, known as of now_?';
 
+create or replace function deliveries_of(order_ bigint, now_ timestamptz) returns table (delivered_at timestamptz)
+language sql stable parallel safe as $$
+    -- the last parcel decides; one parcel on its way means: not delivered yet. One row; in a lateral join it is written into the
+    -- statement that calls it
+    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
+    from postlude.shipments as s where s.order_id = order_
+$$;
+comment on function deliveries_of is 'delivered_at for many orders, as a row.';
+
 create or replace function delivered_at(order_ bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    -- the last parcel decides; one parcel on its way means: not delivered yet
-    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
-    from shipments as s where s.order_id = order_
+    select x.delivered_at from postlude.deliveries_of(order_, now_) as x
 $$;
 comment on function delivered_at is 'When the last parcel of the order was delivered; null while one is on its way.';
 
@@ -108,17 +115,58 @@ language sql immutable parallel safe as $$
 $$;
 comment on function suppresses is 'Does a suppression of one of a person''s addresses hold on this channel?';
 
+create or replace function suppressions_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns table (reason text, since timestamptz)
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one.
+    -- Written into the statement that calls it
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.customer_id = customer
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    union all
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.merged_into = customer and s.reason <> 'hard_bounce'
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+$$;
+comment on function suppressions_of_person is 'Every reason not to write to this person on this channel, under all addresses that belong to them.';
+
 drop function if exists suppression_of_person(bigint, text, timestamptz);
 create or replace function suppression_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
-    select s.reason from customers as c join suppressions as s on s.address = any(array[c.address, c.phone])
-    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
-      and suppresses(s.address, s.reason, channel_, c.address, c.phone)
-      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
-    order by s.since limit 1
+    select s.reason from postlude.suppressions_of_person(customer, channel_, kind_, now_) as s order by s.since limit 1
 $$;
 comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
+
+create or replace function consent_ended(customer bigint, country_ text, channel_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a purchase renews what it implies, also the consent that an inquiry implied; who agreed in so many words is only to be told of it
+    select case
+        when said.basis in ('soft_opt_in', 'inquiry') and now_ >= greatest(
+            said.at + case said.basis when 'soft_opt_in' then t.purchase_for else t.inquiry_for end,
+            (
+                select max(o.counted_at) from postlude.orders as o
+                where o.customer_id = customer and o.counted_at <= now_ and (o.cancelled_at is null or o.cancelled_at > now_)
+            ) + t.purchase_for
+        ) then 'consent_aged'
+        when now_ >= greatest(
+            said.at,
+            (
+                select max(n.told_at) from postlude.consent_notices as n
+                where n.customer_id = customer and n.channel = channel_ and n.told_at <= now_
+            )
+        ) + t.notice_every then 'consent_notice_due'
+    end
+    from postlude.country_names as c
+    join postlude.consent_terms as t on c.country = t.country
+    cross join lateral (
+        select k.at, k.basis from postlude.consents as k
+        where k.customer_id = customer and k.channel = channel_ and k.topic = topic_ and k.at <= now_
+        order by k.at desc, k.granted limit 1
+    ) as said
+    where c.name = lower(btrim(country_))
+$$;
+comment on function consent_ended is 'Why a consent that was given is no longer enough in the person''s country (consent_aged, consent_notice_due); null: it is.';
 
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
@@ -148,6 +196,9 @@ language sql stable parallel safe as $$
                     where k.customer_id = c.customer_id and k.channel = channel_ and k.topic = topic_ and k.at <= now_
                     order by k.at desc, k.granted limit 1
                 ), false) then 'no_consent'
+                when kind_ = 'marketing' and lower(btrim(c.country)) = any(array(
+                    select n.name from postlude.country_names as n join postlude.consent_terms as t on n.country = t.country
+                )) then postlude.consent_ended(c.customer_id, c.country, channel_, topic_, now_)
             end)
     end
     from postlude.customers as c
@@ -237,36 +288,52 @@ language sql stable parallel safe as $$
 $$;
 comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
 
-create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+create or replace function stop_facts(rules jsonb, customer bigint, now_ timestamptz) returns table (fact text)
 language sql stable parallel safe as $$
+    -- one row; in a lateral join it is written into the statement that calls it
     select case
         when rules ? 'return_open' and exists (
-            select from returns as r join orders as o using (order_id)
+            select from postlude.returns as r join postlude.orders as o using (order_id)
             where o.customer_id = customer and r.requested_at <= now_ and (r.closed_at is null or r.closed_at > now_)) then 'return_open'
         when rules ? 'ticket_open' and exists (
-            select from tickets as t
+            select from postlude.tickets as t
             where t.customer_id = customer and t.opened_at <= now_ and (t.closed_at is null or t.closed_at > now_)) then 'ticket_open'
         when rules ? 'recovery_open' and exists (
-            select from recoveries as r
+            select from postlude.recoveries as r
             where r.customer_id = customer and r.at <= now_ and (r.resolved_at is null or r.resolved_at > now_)) then 'recovery_open'
     end
 $$;
-comment on function stop_fact is
-    'Why promotions to this customer stop for the time being (return_open, ticket_open, recovery_open); null: nothing open.';
+comment on function stop_facts is 'stop_fact for the claim: what stops promotions, as a row.';
+
+create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select x.fact from postlude.stop_facts(rules, customer, now_) as x
+$$;
+comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open, recovery_open); null: nothing open.';
+
+create or replace function running_breaks(customer bigint, now_ timestamptz) returns table (until timestamptz)
+language sql stable parallel safe as $$
+    -- in a lateral join it is written into the statement that calls it
+    select max(p.until) from postlude.breaks as p
+    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+$$;
+comment on function running_breaks is 'break_until for the claim, as a row.';
 
 create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    select max(p.until) from breaks as p
-    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+    select x.until from postlude.running_breaks(customer, now_) as x
 $$;
 comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
 
-create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
+drop function if exists said_no_since(bigint, timestamptz);
+create or replace function noes_since(customer bigint, since_ timestamptz) returns table (at timestamptz)
 language sql stable parallel safe as $$
-    select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
-        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
+    -- written into the statement that calls it
+    select c.known_at from postlude.consents as c where c.customer_id = customer and not c.granted and c.known_at >= since_
+    union all
+    select p.since from postlude.breaks as p where p.customer_id = customer and p.since >= since_
 $$;
-comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
+comment on function noes_since is 'When this person has withdrawn anything, or asked for a break, since then. Cheap: asked for every message.';
 
 create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -892,16 +959,7 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.holds_coupon is 'May this message carry this code? (44_intend asks before anything leaves.)';
 
-create or replace function postlude.coupon_lacking(message uuid, definition jsonb, step text) returns boolean
-language sql stable parallel safe as $$
-    select
-        exists (
-            select from jsonb_array_elements(definition -> 'steps') as s where s ->> 'id' = step and jsonb_typeof(s -> 'coupon') = 'object'
-        )
-        and not exists (select from postlude.coupons as k where k.message_id = message and k.state in ('reserved', 'bound'))
-$$;
-comment on function postlude.coupon_lacking is 'Does the step promise a coupon that this message does not hold?';
-
+drop function if exists postlude.coupon_lacking(uuid, jsonb, text);
 create or replace function postlude.coupon_room(pool_ text, now_ timestamptz) returns bigint
 language sql stable as $$
     -- what the budget leaves; counted under the lock on the pool, so two planners cannot both see the last one
@@ -926,12 +984,23 @@ language sql stable as $$
         select v.campaign_id, v.version, s ->> 'id' as step_id, s -> 'coupon' ->> 'pool' as pool
         from postlude.campaign_versions as v, jsonb_array_elements(v.definition -> 'steps') as s
         where jsonb_typeof(s -> 'coupon') = 'object'
+          -- not every version there ever was
+          and (ids is null or (v.campaign_id, v.version) in (
+              select x.campaign_id, x.version from postlude.messages as w join postlude.enrolments as x on x.enrolment_id = w.enrolment_id
+              where w.message_id = any(ids)))
     )
     select m.message_id, o.pool, m.send_at, m.expires_at
-    from postlude.messages as m
+    from (
+        -- apart, so that either is found by its index
+        select a.* from postlude.messages as a
+        where ids is not null and a.message_id = any(ids) and coalesce(a.state, '') in ('scheduled', 'held')
+        union all
+        select b.* from postlude.messages as b
+        where ids is null and b.state in ('scheduled', 'held') and (campaign is null or b.campaign_id = campaign)
+    ) as m
     join postlude.enrolments as e on e.enrolment_id = m.enrolment_id
     join offers as o on o.campaign_id = e.campaign_id and o.version = e.version and o.step_id = m.step_id
-    where m.state in ('scheduled', 'held') and (ids is null or m.message_id = any(ids)) and (campaign is null or m.campaign_id = campaign)
+    where (campaign is null or m.campaign_id = campaign)
       and not exists (
           select from postlude.coupons as k
           where k.message_id = m.message_id and k.state in ('reserved', 'bound')
@@ -1237,60 +1306,111 @@ create or replace trigger messages_mind_lost_answer before update of state on po
 for each row when (old.state is distinct from new.state and (new.state = 'unknown' or old.lost_answers > 0))
 execute function postlude.mind_lost_answer();
 
-create or replace function fifths(source text, now_ timestamptz) returns setof quintile_borders
+drop function if exists fifths(text, timestamptz);
+create or replace function fifths(source text, now_ timestamptz, afresh boolean) returns setof quintile_borders
 language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off as $$
--- the last customer of each of the first four fifths, found by walking one index for each measure: no row is sorted,
--- and no customer's score is written. Each step begins at the border before it.
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+-- The last customer of each of the first four fifths, found by walking one index for each measure: no row is sorted, and no
+-- customer's score is written. The walk begins at the border known from last time: how many customers lie up to it now is told
+-- by facts_changed, so it is as long as the border's way since. Afresh, it begins at the border before, and goes over all.
 declare
+    known quintile_borders;
     found quintile_borders;
+    was int[];
     share int[];
+    place bigint; -- how many customers lie up to where the walk begins
     ahead bigint;
     latest timestamptz := '-infinity';
     orders int := 0;
     spent numeric := '-infinity';
-    id bigint := 0;
+    id bigint;
     day interval := interval '24 hours';
     bucket interval;
-    place bigint;
     tied bigint;
 begin
-    select count(*) into found.customers from customer_facts as f where f.source_id = source;
+    if not afresh then
+        select * into known from quintile_borders as b where b.source_id = source and b.last_order_at is not null;
+    end if;
+    if known.customers is null then
+        select count(*) into found.customers from customer_facts as f where f.source_id = source;
+    else
+        select known.customers + coalesce(sum(c.weight), 0) into found.customers from facts_changed as c where c.source_id = source;
+    end if;
     if found.customers = 0 then
         return;
     end if;
     found.source_id := source;
-    -- ntile: the first (n mod 5) fifths hold one more
-    select array_agg(i * (found.customers / 5) + least(i, found.customers % 5) order by i) into share
-    from generate_series(1, 4) as i;
+    share := fifths_end(found.customers);
+    was := fifths_end(known.customers);
 
     id := 0;
     for i in 1..4 loop
-        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
-        select f.frequency, f.customer_id into orders, id from customer_facts as f
-        where f.source_id = source and (f.frequency, f.customer_id) >= (orders, id)
-        order by f.frequency, f.customer_id offset ahead limit 1;
+        place := coalesce(share[i - 1], 0);
+        if known.customers is not null then
+            orders := known.frequency[i];
+            id := known.frequency_ids[i];
+            select was[i] + coalesce(sum(c.weight), 0) into place from facts_changed as c
+            where c.source_id = source and (c.frequency, c.customer_id) <= (orders, id);
+        end if;
+        ahead := share[i] - place;
+        if ahead > 0 then
+            select f.frequency, f.customer_id into orders, id from customer_facts as f
+            where f.source_id = source and (f.frequency, f.customer_id) > (orders, id)
+            order by f.frequency, f.customer_id offset ahead - 1 limit 1;
+        else
+            select f.frequency, f.customer_id into orders, id from customer_facts as f
+            where f.source_id = source and (f.frequency, f.customer_id) <= (orders, id)
+            order by f.frequency desc, f.customer_id desc offset - ahead limit 1;
+        end if;
         found.frequency[i] := orders;
         found.frequency_ids[i] := id;
     end loop;
 
     id := 0;
     for i in 1..4 loop
-        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
-        select f.monetary, f.customer_id into spent, id from customer_facts as f
-        where f.source_id = source and (f.monetary, f.customer_id) >= (spent, id)
-        order by f.monetary, f.customer_id offset ahead limit 1;
+        place := coalesce(share[i - 1], 0);
+        if known.customers is not null then
+            spent := known.monetary[i];
+            id := known.monetary_ids[i];
+            select was[i] + coalesce(sum(c.weight), 0) into place from facts_changed as c
+            where c.source_id = source and (c.monetary, c.customer_id) <= (spent, id);
+        end if;
+        ahead := share[i] - place;
+        if ahead > 0 then
+            select f.monetary, f.customer_id into spent, id from customer_facts as f
+            where f.source_id = source and (f.monetary, f.customer_id) > (spent, id)
+            order by f.monetary, f.customer_id offset ahead - 1 limit 1;
+        else
+            select f.monetary, f.customer_id into spent, id from customer_facts as f
+            where f.source_id = source and (f.monetary, f.customer_id) <= (spent, id)
+            order by f.monetary desc, f.customer_id desc offset - ahead limit 1;
+        end if;
         found.monetary[i] := spent;
         found.monetary_ids[i] := id;
     end loop;
 
-    -- days of recency rise with the age of the last order, but within one such day the customer id decides
     id := 0;
     for i in 1..4 loop
-        ahead := case when i = 1 then share[1] - 1 else share[i] - share[i - 1] end;
-        select f.last_order_at, f.customer_id into latest, id from customer_facts as f
-        where f.source_id = source and (f.last_order_at, f.customer_id) >= (latest, id)
-        order by f.last_order_at, f.customer_id offset ahead limit 1;
+        place := coalesce(share[i - 1], 0);
+        if known.customers is not null then
+            latest := known.last_order_at[i];
+            id := known.last_order_ids[i];
+            select was[i] + coalesce(sum(c.weight), 0) into place from facts_changed as c
+            where c.source_id = source and (c.last_order_at, c.customer_id) <= (latest, id);
+        end if;
+        ahead := share[i] - place;
+        if ahead > 0 then
+            select f.last_order_at, f.customer_id into latest, id from customer_facts as f
+            where f.source_id = source and (f.last_order_at, f.customer_id) > (latest, id)
+            order by f.last_order_at, f.customer_id offset ahead - 1 limit 1;
+        else
+            select f.last_order_at, f.customer_id into latest, id from customer_facts as f
+            where f.source_id = source and (f.last_order_at, f.customer_id) <= (latest, id)
+            order by f.last_order_at desc, f.customer_id desc offset - ahead limit 1;
+        end if;
+        found.last_order_at[i] := latest;
+        found.last_order_ids[i] := id;
+        -- days of recency rise with the age of the last order, but within one such day the customer id decides
         found.recency_days[i] := floor(extract(epoch from now_ - latest) / 86400);
         bucket := found.recency_days[i] * day;
         select count(*) into place from customer_facts as f
@@ -1309,3 +1429,10 @@ begin
 end
 $$;
 comment on function fifths is 'Borders between the fifths of a source by recency as of now_, orders and spend: what ntile(5) with ties by customer id gives.';
+
+create or replace function fifths_end(customers bigint) returns int[]
+language sql immutable parallel safe as $$
+    -- ntile: the first (n mod 5) fifths hold one more
+    select array_agg(i * (customers / 5) + least(i, customers % 5) order by i) from generate_series(1, 4) as i
+$$;
+comment on function fifths_end is 'How many of so many customers lie up to the end of each of the first four fifths.';

@@ -7,6 +7,7 @@ the same name in `static/`, and one line here.
 
 # route below /postlude, and so the name of its fragment and script: (name in the menu, title)
 PAGES = {
+    "segments": ("Segments", "Segments"),
     "stop": ("Stop mail", "Stop mail"),
     "why": ("Why?", "Why did somebody get a message, or not?"),
 }

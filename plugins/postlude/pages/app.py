@@ -44,6 +44,7 @@ FRAME = """<!doctype html>
 <script src="static/{page}.js" defer></script>
 </head>
 <body>
+<svg hidden></svg>
 <nav aria-label="Postlude">{menu}</nav>
 <main>
 <h1>{title}</h1>
@@ -59,7 +60,8 @@ class Deps:
     """What the pages need from where they are shown.
 
     see: a FastAPI dependency that raises 401 or 403 unless the reader is signed in and may see these pages.
-    steering: a FastAPI dependency, the reader's name if he may stop mail and look people up, else None.
+    steering: a FastAPI dependency, the reader's name if he may stop mail and look people up by id, else None.
+    knowing: a FastAPI dependency, the reader's name if he may see who people are, change and erase them, else None.
     """
 
     see: Callable[..., Any]
@@ -67,6 +69,7 @@ class Deps:
     engine: Callable[[], Engine]
     clock: Callable[[], datetime]
     home: Path
+    knowing: Callable[..., Any] = lambda: None  # nobody
 
     def steer(self) -> Any:
         """A dependency: the name of a reader who may steer; 403 for others."""
@@ -77,6 +80,16 @@ class Deps:
             return name
 
         return Depends(steer)
+
+    def know(self) -> Any:
+        """A dependency: the name of a reader who may see people's names and addresses; 403 for others."""
+
+        def know(name: str | None = Depends(self.knowing)) -> str:
+            if name is None:
+                raise HTTPException(403, "you may not see who people are; docs/pages.md tells which right that takes")
+            return name
+
+        return Depends(know)
 
 
 def same_origin(request: Request) -> None:
@@ -96,7 +109,7 @@ def same_origin(request: Request) -> None:
 
 def make(deps: Deps) -> FastAPI:
     """The app: the pages of PAGES, their data, the report and Data Docs."""
-    from postlude.pages import reading, stop, why
+    from postlude.pages import reading, segments, stop, why
 
     app = FastAPI(
         dependencies=[Depends(deps.see), Depends(same_origin)], docs_url=None, redoc_url=None, openapi_url=None
@@ -106,7 +119,7 @@ def make(deps: Deps) -> FastAPI:
     app.add_exception_handler(Unavailable, _told)
     app.add_exception_handler(SQLAlchemyError, _told)
     app.include_router(_frames())
-    for part in (reading, stop, why):
+    for part in (segments, stop, why, reading):
         app.include_router(part.routes(deps))
     return app
 
