@@ -1,9 +1,9 @@
 """# maintenance: the house kept in order
 
 Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs, reports and rows that have done
-their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain`. Nothing that explains a message, a
-refusal, a consent or a suppression is removed here. Beside it `recommend` counts what is bought together, only where new
-orders touched it (docs/recommendations.md).
+their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain`. Beside it `recommend` counts what is
+bought together, only where new orders touched it (docs/recommendations.md). Nothing that explains a message, a refusal, a consent or
+a suppression is removed here.
 
 **When** daily at 03:30 UTC, one run at a time.
 

@@ -207,7 +207,7 @@ def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
-        letter = db.run(conn, "43_letters", ids=[some], with_items=True, now=NOW).one()
+        letter = db.run(conn, "43_letters", ids=[some], with_facts=True, now=NOW).one()
     engine.dispose()
     mail, _ = Desk().write(letter, NOW)
     return message.to_bytes(mail), mail.html, mail.text

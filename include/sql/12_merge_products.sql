@@ -6,7 +6,7 @@
 -- params  source text, now timestamptz
 -- re-run  safe: an older version or an equal row changes nothing
 with merged as (
-    insert into products as p (source_id, sku, name, category, price, url, image_url, in_stock, stock, updated_at)
+    insert into products as p (source_id, sku, name, category, price, url, image_url, in_stock, stock, cost, updated_at)
     select distinct on (sku)
         :source,
         sku,
@@ -17,6 +17,7 @@ with merged as (
         image_url,
         coalesce(in_stock, stock > 0),
         stock,
+        cost,
         updated_at
     from staging_products
     where cardinality(problems) = 0
@@ -29,13 +30,14 @@ with merged as (
         image_url = excluded.image_url,
         in_stock = excluded.in_stock,
         stock = excluded.stock,
+        cost = coalesce(excluded.cost, p.cost),
         updated_at = excluded.updated_at
     where
         (p.updated_at is null or excluded.updated_at > p.updated_at)
-        and (p.name, p.category, p.price, p.url, p.image_url, p.in_stock, p.stock, p.updated_at)
+        and (p.name, p.category, p.price, p.url, p.image_url, p.in_stock, p.stock, p.cost, p.updated_at)
         is distinct from (
             excluded.name, excluded.category, excluded.price, excluded.url, excluded.image_url, excluded.in_stock,
-            excluded.stock, excluded.updated_at
+            excluded.stock, coalesce(excluded.cost, p.cost), excluded.updated_at
         )
     returning new.sku
 ),

@@ -1,6 +1,6 @@
 -- due_steps: every step of every passage under way that has no message yet, and when it falls due.
 -- A step that waits for something is there once that came or its time is up; a step that a newer version of the file added is
--- not for older passages.
+-- not for older passages. A step that the calendar moved is there once more for what was planned before and not begun (`moved`).
 --
 -- reads   under_way, campaign_versions, order_lines, products, messages, ghost_messages, turns, events
 -- writes  due_steps (temporary)
@@ -19,14 +19,16 @@ with steps as (
         t.seconds,
         coalesce(t.at, :opens) as at,
         t.expires_seconds,
+        coalesce(t.office, false) as office,
         t.previous,
         t.event,
         t.otherwise,
+        t.moved_since,
         make_interval(secs => t.wait_seconds::double precision) as patience
     from campaign_versions as v
     cross join jsonb_to_recordset(:steps) as t (
         id text, channels text [], template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
-        previous text [], event text, wait_seconds numeric, otherwise text
+        office boolean, previous text [], event text, wait_seconds numeric, otherwise text, moved_since timestamptz
     )
     where v.campaign_id = :campaign and v.definition -> 'steps' @> jsonb_build_array(jsonb_build_object('id', t.id))
 ),
@@ -56,20 +58,25 @@ missing as (
         t.seconds,
         t.at,
         t.expires_seconds,
+        t.office,
         t.previous,
         t.event,
         t.otherwise,
-        t.patience
+        t.patience,
+        x.planned_at is not null as moved
     from under_way as u
     inner join steps as t on u.version = t.version
     left join main on u.enrolment_id = main.enrolment_id
-    where
-        not exists (
-            select 1 from messages as m where m.enrolment_id = u.enrolment_id and m.step_id = t.step_id
-        )
-        and not exists (
-            select 1 from ghost_messages as g where g.enrolment_id = u.enrolment_id and g.step_id = t.step_id
-        )
+    left join lateral (
+        select m.planned_at, m.state in ('scheduled', 'held') and m.lost_answers = 0 as open
+        from messages as m
+        where m.enrolment_id = u.enrolment_id and m.step_id = t.step_id
+        union all
+        select g.planned_at, g.state = 'scheduled'
+        from ghost_messages as g
+        where g.enrolment_id = u.enrolment_id and g.step_id = t.step_id
+    ) as x on true
+    where x.planned_at is null or (x.open and x.planned_at < t.moved_since)
 ),
 
 -- from when a step counts: the anchor, or what it waits for; no row yet for what must still be waited for
@@ -122,6 +129,8 @@ select
     s.template,
     s.variants,
     s.expires_seconds,
+    s.office,
+    s.moved,
     -- either an instant, or a wall time in the recipient's zone
     case when s.days is null then s.start_at + make_interval(secs => s.seconds::double precision) end as exact_at,
     cast(s.start_at at time zone s.zone as date)

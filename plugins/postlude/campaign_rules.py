@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 Broken = Iterator[tuple[Place, str]]
 
-ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low")
-RETURNS = ("returned", "return_received", "refunded")
+ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low", "shipped", "delivered")
+RETURNS = ("returned", "return_received", "refunded", "return_moved")
 LONGEST_DELAY = timedelta(days=730)
 LONGEST_LIFE = timedelta(days=90)
 
@@ -26,6 +26,7 @@ def broken(campaign: Campaign) -> Broken:
     yield from _trigger(campaign)
     yield from _endings(campaign)
     yield from _feeds(campaign)
+    yield from _transactional(campaign)
     yield from _order_of_steps(campaign)
     yield from _branches(campaign.steps)
     for number, step in enumerate(campaign.steps):
@@ -41,6 +42,11 @@ def _trigger(campaign: Campaign) -> Broken:
         yield ("trigger", "max_age"), "must be at least 1 day for a date, or customers of other time zones are missed"
     if campaign.reentry != "once_per_anchor" and trigger.once_per == "customer":
         yield ("reentry",), '"once_per: customer" is once in a lifetime already; take one of the two out'
+    for place, leaf in audience.only_if.leaves(("audience", "only_if")) if audience.only_if else ():
+        if leaf.got or leaf.happened:
+            word = "got" if leaf.got else "happened"
+            what = f'"{word}" asks what came since the passage began, and none has begun; use the only_if of a step'
+            yield place, what
     for number, segment in enumerate(audience.exclude):
         if segment == trigger.enters:
             yield (
@@ -71,6 +77,29 @@ def _endings(campaign: Campaign) -> Broken:
     if trigger.event in RETURNS and "return_open" in campaign.stop_while:
         at: Place = ("stop_while",) if "stop_while" in campaign.model_fields_set else ("trigger", "event")
         yield at, 'an open return would stop the mail about it; write "stop_while: [ticket_open]"'
+
+
+def _transactional(campaign: Campaign) -> Broken:
+    """Who bought is told, always and at once: no control group, nothing that stops it, and no promotion unasked."""
+    if campaign.kind != "transactional":
+        for number, step in enumerate(campaign.steps):
+            if step.promotes:
+                yield ("steps", number, "promotes"), "is for transactional campaigns; a marketing one promotes anyway"
+        return
+    if campaign.audience.holdout:
+        yield ("audience", "holdout"), "what people must be told is kept from nobody; take it out"
+    if campaign.stop_while:
+        yield ("stop_while",), "transactional mail stops for nothing; take it out"
+    if campaign.at_most_every:
+        yield ("at_most_every",), "transactional mail is told once for each fact, however many there are; take it out"
+    for number, step in enumerate(campaign.steps):
+        if step.coupon and not step.promotes:
+            what = 'a coupon makes this mail advertising; write "promotes: true", or take the coupon out'
+            yield ("steps", number, "coupon"), what
+        same = [other for other in campaign.steps if other.branch and other.branch == step.branch]
+        if step.promotes and all(other.promotes for other in same):
+            what = "who did not agree to marketing would get nothing; add an alternative of the same branch that does not promote"
+            yield ("steps", number, "promotes"), what
 
 
 def _feeds(campaign: Campaign) -> Broken:

@@ -27,10 +27,14 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_calendar,
+    cli_campaign,
     cli_consents,
     cli_coupons,
+    cli_customer,
     cli_dead,
     cli_feeds,
+    cli_flows,
     cli_identities,
     cli_loyalty,
     cli_mail,
@@ -38,6 +42,7 @@ from postlude import (
     cli_quotas,
     cli_recommend,
     cli_recovery,
+    cli_simulate,
     cli_source,
     cli_switch,
     db,
@@ -58,9 +63,14 @@ app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
 app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
+app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_simulate.app)
+app.add_typer(cli_calendar.app, name="calendar")
+app.add_typer(cli_campaign.app, name="campaign")
 app.add_typer(cli_coupons.app, name="coupons")
 app.add_typer(cli_consents.app, name="consents")
+app.add_typer(cli_customer.app, name="customer")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
@@ -402,7 +412,7 @@ def why(
 
     _ready()
     now = instant(as_of or at)
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
         for person in reasons.people(conn, customer):

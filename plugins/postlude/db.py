@@ -13,6 +13,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,11 @@ def _unavailable() -> Iterator[None]:
         if error.connection_invalidated or "connection" in str(error.orig).lower():
             raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
         raise
+
+
+def tell_now(conn: Connection, now: datetime) -> None:
+    """What triggers of this transaction take for the present: the clock of the run, not the server's."""
+    conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
 
 
 def dumps(value: Any) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from postlude import dkim, legal, letter_extras, rendering, tokens
+from postlude import dkim, legal, letter_facts, rendering, tokens
 from postlude.campaign import Coupon
 from postlude.errors import InputError
 from postlude.message import Address, Message, envelope
@@ -20,46 +17,60 @@ from postlude.rendering import short
 from postlude.settings import settings
 
 
+class House(NamedTuple):
+    """What the mails of one shop have in common."""
+
+    theme: rendering.Theme
+    sender: Address
+    reply_to: Address
+    domain: str
+
+
 class Desk:
     """What all letters of one batch have in common: the files people edit are looked at once for it. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._templates: dict[tuple[str, str], rendering.Compiled] = {}
-        self._rules: dict[tuple[str, str], tuple[legal.Rule, legal.Wanted]] = {}
-        self._asked: dict[str, frozenset[str]] = {}
+        self._templates: dict[tuple[str, str, str], rendering.Compiled] = {}
+        self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
+        self._houses: dict[str, House] = {}
         self._law: legal.Law | None = None
-        self._theme: rendering.Theme | None = None
-        self.extras: Mapping[UUID, Mapping[str, Any]] = {}  # by message, for templates that ask for them
+        self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
-    @property
-    def theme(self) -> rendering.Theme:
-        if self._theme is None:
-            theme = rendering.load_theme()
+    def house(self, shop: str) -> House:
+        """How mails of this shop (a source) look, and who they come from."""
+        if shop not in self._houses:
+            theme = rendering.load_theme(shop=shop)
             sender = theme.sender
-            self._sender = Address(sender.address, sender.name)
-            self._reply_to = Address(sender.reply_to, sender.name)
-            self._domain = sender.address.rpartition("@")[2]
-            self._theme = theme
-        return self._theme
+            self._houses[shop] = House(
+                theme,
+                Address(sender.address, sender.name),
+                Address(sender.reply_to, sender.name),
+                sender.address.rpartition("@")[2],
+            )
+        return self._houses[shop]
 
     def write(self, letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
         """The message of one claimed row, and its coupon code if it has one.
 
         Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
         """
-        theme = self.theme
+        house = self.house(letter.source_id)
+        theme = house.theme
         definition = definition_of(letter)
         step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
         if step is None:
             raise rendering.RenderError("the campaign no longer has this step")
         coupon = _coupon(step, letter, now)
         links = Links(letter, theme)
-        marketing = letter.kind == "marketing"
+        # a letter of a transactional campaign may promote too, and is written like marketing then
+        marketing = letter.kind == "marketing" or bool(step.get("promotes"))
         if letter.channel == "email":
-            template = self._template(letter.template, letter.locale)
-            content = template.fill(_context(letter, definition, links, coupon, template.uses, self._extras(letter)))
+            template = self._template(letter.template, letter.locale, letter.source_id)
+            content = template.fill(
+                _context(letter, definition, links, coupon, now, template.uses) | self.extras.get(letter.message_id, {})
+            )
         else:
-            context = _context(letter, definition, links, coupon, _ALL, self._extras(letter))
+            context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
             content = rendering.Content(words.title or definition["name"], "", "", words.text)
         if marketing:
@@ -70,8 +81,8 @@ class Desk:
             message_id=letter.message_id,
             campaign_id=letter.campaign_id,
             kind=letter.kind,
-            sender=self._sender,
-            reply_to=self._reply_to,
+            sender=house.sender,
+            reply_to=house.reply_to,
             recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
             channel=letter.channel,
             phone=letter.phone if letter.channel == "sms" else None,
@@ -84,7 +95,7 @@ class Desk:
             date=now,
             return_path=tokens.bounce_address(letter.message_id, bounces) if bounces else None,
             list_unsubscribe=links["unsubscribe"] if marketing else None,
-            list_id=f"{letter.campaign_id.replace('_', '-')}.{self._domain}" if marketing else None,
+            list_id=f"{letter.campaign_id.replace('_', '-')}.{house.domain}" if marketing else None,
             feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
         )
         return message, coupon["code"] if coupon else None
@@ -99,11 +110,11 @@ class Desk:
 
     def lawful(self, content: rendering.Content, letter: Row[Any]) -> rendering.Content:
         """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
-        key = letter.country, letter.locale
+        key = letter.country, letter.locale, letter.source_id
         if key not in self._rules:
             self._law = self._law or legal.load_law()
-            found = self._law.rule(*key)
-            self._rules[key] = found, legal.wanted(found, self.theme.shop)
+            found = self._law.rule(letter.country, letter.locale)
+            self._rules[key] = found, legal.wanted(found, self.house(letter.source_id).theme.shop)
         rule, wanted = self._rules[key]
         if letter.channel == "sms":
             return content._replace(text=legal.labelled(rule, content.text))
@@ -113,33 +124,20 @@ class Desk:
             raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
         return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
 
-    def reads_items(self, template: str) -> bool:
-        """Does the template, in any language, ask for the items of the order? They cost as much as all else that is known."""
+    def speaks_of(self, template: str, channel: str = "email") -> frozenset[str]:
+        """The variables, by their first names, that the template uses in any language; all of them where it is no mail."""
+        if channel != "email":
+            return _ALL_NAMES
         try:
-            return any(_needs(found.uses)[2] for found in rendering.in_all_languages(template, self.theme))
+            found = rendering.in_all_languages(template, rendering.load_theme())
+            return frozenset(path.partition(".")[0].removesuffix("[]") for ready in found for path in ready.uses)
         except InputError:
-            return True  # somebody will be told at the first letter
+            return _ALL_NAMES  # somebody will be told at the first letter
 
-    def asked_of(self, letter: Row[Any]) -> frozenset[str]:
-        """Which of the dearer variables (letter_extras) this letter asks for, in any language."""
-        if letter.channel != "email":
-            return frozenset(letter_extras.NOTHING)
-        if letter.template not in self._asked:
-            try:
-                found = rendering.in_all_languages(letter.template, self.theme)
-                roots = {path.partition(".")[0].removesuffix("[]") for one in found for path in one.uses}
-            except InputError:
-                roots = set()  # somebody will be told at the first letter
-            self._asked[letter.template] = frozenset(roots & letter_extras.NOTHING.keys())
-        return self._asked[letter.template]
-
-    def _extras(self, letter: Row[Any]) -> Mapping[str, Any]:
-        return self.extras.get(letter.message_id, letter_extras.NOTHING)
-
-    def _template(self, name: str, locale: str) -> rendering.Compiled:
-        known = self._templates.get((name, locale))
+    def _template(self, name: str, locale: str, shop: str) -> rendering.Compiled:
+        known = self._templates.get((name, locale, shop))
         if known is None:
-            known = self._templates[name, locale] = rendering.compiled(name, locale, self.theme)
+            known = self._templates[name, locale, shop] = rendering.compiled(name, locale, self.house(shop).theme)
         return known
 
 
@@ -178,19 +176,16 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
+_ALL_NAMES = frozenset(path.partition(".")[0].removesuffix("[]") for path in _ALL)
+_LINKS = ("unsubscribe", "preferences", "score", "shop")
 
 
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], bool, bool]:
-    """Of these paths (rendering.CONTEXT) the links, and whether there is anything of the order or the items."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], bool]:
+    """Of these paths (rendering.CONTEXT) the links, and whether there is anything of the order or event."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
-    links = ("unsubscribe", "preferences", "score", "shop")
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return (
-        tuple(n for n in links if n in named or "links" in uses),
-        "order" in roots,
-        not roots.isdisjoint({"item", "items"}),
-    )
+    return tuple(n for n in _LINKS if n in named or "links" in uses), not roots.isdisjoint(letter_facts.NAMES)
 
 
 def _context(
@@ -198,44 +193,31 @@ def _context(
     definition: dict[str, Any],
     links: Links,
     coupon: dict[str, Any] | None,
+    now: datetime,
     uses: frozenset[str],
-    extras: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, with_order, with_items = _needs(uses)
+    linked, with_facts = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
             "locale": line(letter.locale),
             "country": line(letter.country),
         },
+        "today": letter_facts.local_day(now, letter.zone),
         "coupon": coupon and {**coupon, "code": line(coupon["code"])},
-        "referral": {"code": line(letter.referral_code)} if letter.referral_code else None,
+        "referral": {"code": line(letter.referral_code), "url": None} if letter.referral_code else None,
         "links": {name: links[name] for name in linked},
         "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
         "step": {"id": letter.step_id},
         "why": line(definition["why"]),
-        **(rendering.plain(dict(extras)) if extras is not letter_extras.NOTHING else {}),
     }
-    if with_order:
-        context["order"] = None
-        if letter.order_number:
-            context["order"] = {
-                "number": line(letter.order_number),
-                "placed_on": _local(letter.placed_at, letter.zone),
-                "delivered_on": _local(letter.delivered_at, letter.zone),
-            }
-    if with_items:
+    if with_facts:
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context["items"] = items = rendering.plain(json.loads(letter.items))
-        context["item"] = items[0] if items else None
+        context |= rendering.plain(letter_facts.facts(letter, definition))
     return context
-
-
-def _local(at: datetime | None, zone: str) -> date | None:
-    return at.astimezone(ZoneInfo(zone)).date() if at else None
 
 
 def _recipient(letter: Row[Any]) -> str:
@@ -255,4 +237,4 @@ def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, 
     # anew by the next attempt
     code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
     until = min(filter(None, (now + coupon.valid, letter.coupon_valid_until)))
-    return {"code": code, "percent": coupon.percent, "expires_on": _local(until, letter.zone)}
+    return {"code": code, "percent": coupon.percent, "expires_on": letter_facts.local_day(until, letter.zone)}

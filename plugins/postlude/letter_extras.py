@@ -5,7 +5,7 @@ Looked up for a claimed batch at once, and only for templates that speak of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -23,24 +23,23 @@ MOST = 6
 
 
 def of(
-    conn: Connection, letters: Sequence[Row[Any]], asked_of: Callable[[Row[Any]], frozenset[str]], now: datetime
+    conn: Connection, letters: Sequence[Row[Any]], speaks: Mapping[str, Collection[str]], now: datetime
 ) -> dict[UUID, dict[str, Any]]:
-    """The variables `recommendations` (a list, empty without any) and `loyalty` (None for no member), by message.
+    """The variables `recommendations` (a list, empty without any) and `loyalty` (None for no member) of messages that use them.
 
-    asked_of: the names of those that a letter asks for; who asks for none is left out.
+    speaks: template -> names of the variables it uses.
     """
-    asked = {letter.message_id: names for letter in letters if (names := asked_of(letter))}
-    found = {message: dict(NOTHING) for message in asked}
-    wanted = {name: [letter for letter in letters if name in asked.get(letter.message_id, ())] for name in NOTHING}
+    found: dict[UUID, dict[str, Any]] = {}
+    wanted = {name: [letter for letter in letters if name in speaks.get(letter.template, ())] for name in NOTHING}
     if people := wanted["recommendations"]:
         rows = db.run(conn, "24_recommend_people", ids=[letter.message_id for letter in people], most=MOST, now=now)
         for row in rows:
-            found[row.message_id]["recommendations"] = row.recommendations
+            found.setdefault(row.message_id, {})["recommendations"] = row.recommendations
     rules = _rules() if wanted["loyalty"] else None
     if rules:
         zones = {letter.message_id: letter.zone for letter in wanted["loyalty"]}
         for row in db.run(conn, "25_loyalty_people", ids=list(zones), now=now):
-            found[row.message_id]["loyalty"] = _standing(row, rules, zones[row.message_id])
+            found.setdefault(row.message_id, {})["loyalty"] = _standing(row, rules, zones[row.message_id])
     return found
 
 

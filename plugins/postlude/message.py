@@ -332,7 +332,7 @@ def _headers(message: Message, boundary: str) -> list[tuple[str, str]]:
         ("X-Msg-Key", str(message.message_id)),
         *_common(message.kind, message.campaign_id, message.reply_to, message.feedback_id, message.list_id),
     ]
-    if message.kind == "marketing":
+    if message.kind == "marketing" or message.list_unsubscribe:  # an order mail may promote too
         found += _unsubscribe(message)
     if boundary:
         found.append(("Content-Type", f'multipart/alternative;\r\n boundary="{boundary}"'))

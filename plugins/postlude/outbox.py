@@ -22,7 +22,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, freshness, letter_extras, pace, rendering, switch
+from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -80,6 +80,7 @@ class Outbox:
 
     clock: the wall clock of the run (UTC). A batch is judged as of one reading of it, and each intent reads it again, so
     that a slow run cannot send what expired meanwhile.
+    calendar_at: asked before each batch for the calendar of that instant; None: `calendar` holds for the whole delivery.
     lanes: connections at once, each in a thread of its own; with one everything happens in the caller's thread.
     """
 
@@ -97,6 +98,7 @@ class Outbox:
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
     quotas: Quotas = field(default_factory=Quotas)
+    calendar_at: Callable[[Connection, datetime], Calendar] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -206,6 +208,7 @@ class Outbox:
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             self.quotas.lock(conn, self.channel_name, now)
+            db.tell_now(conn, now)
             # in the order of the index until the batch is full: the planner would sort all that is due, for every batch
             conn.execute(WALK, {"sort": "off"})
             people = sorted(set(
@@ -236,6 +239,8 @@ class Outbox:
         """Campaigns that may send now, and the stops of single shops; reads the switches anew."""
         with db.transaction(self.engine) as conn:
             self._stops = switch.in_force(conn, self.stop_file)
+            if self.calendar_at:
+                self.calendar = self.calendar_at(conn, now)
         live = [
             c
             for c in self.campaigns
@@ -300,15 +305,17 @@ class Outbox:
         if not claims:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
-        templates = {claim.template for claim in claims}
-        with_items = self.channel_name != "email" or any([desk.reads_items(template) for template in templates])
+        speaks = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
+        # they cost as much as all else that is known
+        with_facts = any(not names.isdisjoint(letter_facts.NAMES) for names in speaks.values())
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
-            rows = db.run(conn, "43_letters", ids=ids, with_items=with_items, now=self.clock()).all()
-            desk.extras = letter_extras.of(conn, rows, desk.asked_of, self.clock())
+            rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
+            more = letter_extras.of(conn, rows, speaks, self.clock())
         for row in rows:
             definition_of(row)
+            desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
         letters = {row.message_id: row for row in rows}
         return [(claim, letters[claim.message_id], desk) for claim in claims]
 

@@ -161,6 +161,14 @@ class Settings(BaseSettings):
         timedelta(hours=20),
         description="how long a run waits in Airflow for the answer; the messages wait until they expire",
     )
+    approval_mail: str = Field("", description="who is told by mail when a plan waits for a yes, comma separated")
+    approval_notifier: str = Field(
+        "",
+        description="... and an Airflow notifier beside it, e.g. airflow.providers.slack.notifications.slack.SlackNotifier",
+    )
+    approval_notifier_options: dict[str, str] = Field(
+        {}, description='its arguments; {subject} and {url} are filled in, e.g. {"text": "{subject} {url}"}'
+    )
     canary_above: int = Field(
         1_000, description="of a release of more messages within `canary_hold` a share goes first"
     )

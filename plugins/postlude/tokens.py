@@ -159,6 +159,22 @@ def banner_person(token: str, today: date) -> UUID:
     return UUID(person)
 
 
+CALENDAR_FOR = timedelta(days=400)
+
+
+def calendar_link(name: str, day: date) -> str:
+    """Where a calendar app reads the campaign calendar; name: whose subscription it is; it works for 400 days from `day`."""
+    return f"{settings().web_url.rstrip('/')}/calendar/{sign('ics', name, f'{day:%Y%m%d}')}.ics"
+
+
+def calendar_reader(token: str, today: date) -> str:
+    """Whose subscription a token is. Raises BadToken, also for one that has run out."""
+    name, day = (*verify("ics", token), "")[:2]
+    if not re.fullmatch(r"[0-9]{8}", day) or today - datetime.strptime(day, "%Y%m%d").date() > CALENDAR_FOR:  # noqa: DTZ007 - a day
+        raise BadToken("this link is not one of ours, or has run out")
+    return name
+
+
 def _bounce_mac(key: bytes, message_id: UUID) -> str:
     digest = hmac.digest(_subkey(key, "bounce"), message_id.bytes, "sha256")
     return base64.b32encode(digest[:15])[:20].decode().lower()

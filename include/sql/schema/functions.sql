@@ -278,6 +278,12 @@ language sql stable parallel safe as $$
             select from postlude.orders as o
             where o.customer_id = customer and o.counted_at > since and o.counted_at < now_
               and (o.cancelled_at is null or o.cancelled_at > now_)) then 'ordered'
+        when rules ? 'shipped' and exists (
+            select from postlude.shipments as p where p.order_id = order_ and p.shipped_at <= now_) then 'shipped'
+        when rules ? 'delivered' and postlude.delivered_at(order_, now_) is not null then 'delivered'
+        when rules ? 'ticket_opened' and exists (
+            select from postlude.tickets as t
+            where t.customer_id = customer and t.opened_at > since and t.opened_at <= now_) then 'ticket_opened'
     end
 $$;
 comment on function exit_facts is 'exit_fact for planning: what ends an enrolment, as a row.';
@@ -286,7 +292,7 @@ create or replace function exit_fact(rules jsonb, customer bigint, order_ bigint
 language sql stable parallel safe as $$
     select x.fact from postlude.exit_facts(rules, customer, order_, since, now_) as x
 $$;
-comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered); null: it goes on.';
+comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered, shipped, delivered, ticket_opened); null: it goes on.';
 
 create or replace function stop_facts(rules jsonb, customer bigint, now_ timestamptz) returns table (fact text)
 language sql stable parallel safe as $$
@@ -807,29 +813,73 @@ language sql stable parallel safe as $$
         when definition -> 'exit_on' ? 'clicked'
             and postlude.first_event('clicked', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null then 'clicked'
         when definition -> 'exit_on' ? 'rated_low' and postlude.newest_score(e.enrolment_id, e.order_id, now_) <= 2 then 'rated_low'
+        when definition -> 'exit_on' ? 'rated' and postlude.newest_score(e.enrolment_id, e.order_id, now_) is not null then 'rated'
+        when definition -> 'exit_on' ? 'delivered' and exists (
+            select from postlude.shipments as p join postlude.orders as o using (order_id)
+            where p.order_id = e.order_id and p.delivered_at <= now_
+              and e.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key) then 'delivered'
+        when definition -> 'exit_on' ? 'superseded' and exists (
+            select from postlude.enrolments as n
+            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+              and case
+                  -- a return by its states; a fact about an order by that order; else whatever is newer
+                  when e.anchor_key like 'return:%'
+                      then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
+                  else definition ->> 'kind' <> 'transactional' or n.order_id is not distinct from e.order_id
+              end) then 'superseded'
         when definition -> 'exit_on' ? 'over' and (
             select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
     end
     from postlude.enrolments as e
-    where e.enrolment_id = passage and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over']
+    where e.enrolment_id = passage
+      and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded']
 $$;
-comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), over (what started it); null: it goes on.';
+comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded, over (what started it); null: it goes on.';
 
-create or replace function postlude.passage_values(passage uuid, now_ timestamptz) returns jsonb
+create or replace function postlude.known_values(
+    definition jsonb, passage uuid, customer bigint, order_ bigint, anchor_key_ text, anchor timestamptz, now_ timestamptz
+) returns jsonb
 language sql stable parallel safe as $$
+    -- the dear ones only where the file asks for them
     select coalesce(to_jsonb(f), '{}') || jsonb_build_object(
-        'source', c.source_id, 'country', c.country, 'locale', c.locale, 'order_amount', o.counted_amount,
-        'score', postlude.newest_score(e.enrolment_id, e.order_id, now_),
+        'source', c.source_id, 'country', c.country, 'locale', c.locale, 'order_amount', o.counted_amount, 'gift', o.gift,
+        'promise_days', o.promised_on - (o.placed_at at time zone s.time_zone)::date,
+        'score', postlude.newest_score(passage, order_, now_),
+        'return_state', case when anchor_key_ like 'return:%' then substring(anchor_key_ from '[a-z]+$') end,
         'category', (
             select p.category from postlude.order_lines as l join postlude.products as p on p.sku = l.sku and p.source_id = o.source_id
-            where l.order_id = e.order_id and l.counted order by l.quantity * l.unit_price desc, l.line_key limit 1))
-    from postlude.enrolments as e
-    join postlude.customers as c on c.customer_id = e.customer_id
-    left join postlude.customer_features as f on f.customer_id = e.customer_id
-    left join postlude.orders as o on o.order_id = e.order_id
-    where e.enrolment_id = passage
+            where l.order_id = order_ and l.counted order by l.quantity * l.unit_price desc, l.line_key limit 1),
+        'order_nth', case when asked.of like '%"order_nth"%' and o.counted_at is not null then (
+            select count(*) from postlude.orders as n
+            where n.customer_id = customer and (n.counted_at, n.order_id) <= (o.counted_at, o.order_id)
+              and (n.cancelled_at is null or n.cancelled_at > now_)) end,
+        -- of an order with one line of unknown cost the margin is unknown
+        'margin', case when asked.of like '%"margin"%' then (
+            select case when count(*) = count(p.cost) then round(1 - sum(l.quantity * p.cost) / nullif(sum(l.quantity * l.unit_price), 0), 4) end
+            from postlude.order_lines as l left join postlude.products as p on p.sku = l.sku and p.source_id = o.source_id
+            where l.order_id = order_ and l.counted) end,
+        'coupons_60d', case when asked.of like '%"coupons_60d"%' then (
+            select count(*) from postlude.messages as m join postlude.coupons as k using (message_id)
+            where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_) end,
+        -- what goes with the customer's purchases, without the bestsellers that fill up
+        'recommended', case when asked.of like '%"recommended"%' then (
+            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller') end,
+        'asked_where', case when asked.of like '%"asked_where"%' then (
+            select count(*) from postlude.tickets as t
+            where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_) end
+    ) || case when definition -> 'trigger' ->> 'external' is null or asked.of not like '%"event.%' then '{}' else coalesce((
+        select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
+        from postlude.external_events as x
+        where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
+        order by x.known_at, x.source_id, x.event_key limit 1), '{}') end
+    from postlude.customers as c
+    join postlude.sources as s on s.source_id = c.source_id
+    left join postlude.customer_features as f on f.customer_id = c.customer_id
+    left join postlude.orders as o on o.order_id = order_
+    cross join (select definition::text as of) as asked
+    where c.customer_id = customer
 $$;
-comment on function postlude.passage_values is 'What a condition may name: features of the last segment run and facts of the passage, by name. Null is unknown.';
+comment on function postlude.known_values is 'What a condition may name: features of the last segment run, facts of the order, of the passage (null: none yet) and of its event, by name. Null is unknown.';
 
 create or replace function postlude.condition_holds(
     rule jsonb, known jsonb, passage uuid, customer bigint, order_ bigint, since timestamptz, now_ timestamptz
@@ -905,7 +955,10 @@ begin
         return null;
     end if;
     select * into mine from postlude.enrolments as e where e.enrolment_id = passage;
-    known := postlude.passage_values(passage, now_);
+    if own ->> 'promotes' = 'true' and not postlude.may_promote(definition, own, passage, mine.customer_id, now_) then
+        return 'may_not_promote';
+    end if;
+    known := postlude.known_values(definition, passage, mine.customer_id, mine.order_id, mine.anchor_key, mine.anchor_at, now_);
     if jsonb_typeof(own -> 'only_if') = 'object' and postlude.condition_holds(
         own -> 'only_if', known, passage, mine.customer_id, mine.order_id, mine.watch_from, now_) is not true
     then
@@ -929,6 +982,7 @@ begin
         where t.s ->> 'branch' = own ->> 'branch' order by t.place
     loop
         exit when other ->> 'id' = step;
+        continue when other ->> 'promotes' = 'true' and not postlude.may_promote(definition, other, passage, mine.customer_id, now_);
         if jsonb_typeof(other -> 'only_if') is distinct from 'object' or postlude.condition_holds(
             other -> 'only_if', known, passage, mine.customer_id, mine.order_id, mine.watch_from, now_)
         then
@@ -959,7 +1013,27 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.holds_coupon is 'May this message carry this code? (44_intend asks before anything leaves.)';
 
-drop function if exists postlude.coupon_lacking(uuid, jsonb, text);
+create or replace function postlude.coupon_lacking(message uuid, definition jsonb, step text) returns boolean
+language sql stable parallel safe as $$
+    select
+        exists (
+            select from jsonb_array_elements(definition -> 'steps') as s where s ->> 'id' = step and jsonb_typeof(s -> 'coupon') = 'object'
+        )
+        and not exists (select from postlude.coupons as k where k.message_id = message and k.state in ('reserved', 'bound'))
+$$;
+comment on function postlude.coupon_lacking is 'Does the step promise a coupon that this message does not hold?';
+
+create or replace function postlude.may_promote(definition jsonb, own jsonb, passage uuid, customer bigint, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select postlude.unreachable(customer, coalesce(own ->> 'channel', definition ->> 'channel'), 'marketing', definition ->> 'topic', now_) is null
+        and postlude.stop_fact('["return_open", "ticket_open", "recovery_open"]', customer, now_) is null
+        and postlude.break_until(customer, now_) is null
+        and not exists (select from postlude.holdouts as h where h.customer_id = customer and h.campaign_id = '' and h.held)
+        -- a promised coupon that is not there must not keep the plain letter back
+        and not postlude.coupon_lacking(postlude.uuid_of('message', passage::text, own ->> 'id'), definition, own ->> 'id')
+$$;
+comment on function postlude.may_promote is 'May a letter that promotes go to this customer, although its campaign is transactional? As for marketing: consent, nothing open, not left alone on purpose.';
+
 create or replace function postlude.coupon_room(pool_ text, now_ timestamptz) returns bigint
 language sql stable as $$
     -- what the budget leaves; counted under the lock on the pool, so two planners cannot both see the last one

@@ -53,9 +53,14 @@ from postlude.settings import settings
 
 __all__ = [
     "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
-    "load_theme", "names", "plain", "render", "samples",
+    "load_theme", "names", "plain", "promotions", "render", "samples",
 ]  # fmt: skip
 
+# an order mail that holds one of these is an advertisement before the law
+PROMOTIONS = {
+    "coupon": "a coupon", "recommendations": "recommendations", "referral": "a referral code", "product": "a product on offer",
+    "cart": "a cart", "free_shipping": "what is missing to free shipping", "loyalty": "the loyalty club", "shop.news": "news",
+}  # fmt: skip
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
 MAX_TEXT = 500_000  # characters of any one part while it is written; a mail may have a fifth of it
 MAX_HEADER = 250  # characters of subject and preheader
@@ -163,6 +168,18 @@ def check(
 # ---------------------------------------------------------------- one part of a mail
 
 
+def promotions(template: str, *, folder: Path | None = None) -> list[str]:
+    """What the mail holds that makes it advertising, as words for people; empty: an order mail may hold all of it.
+
+    Raises TemplateFault.
+    """
+    compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
+    used = {
+        name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
+    }
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
@@ -187,6 +204,11 @@ class Part:
         if faults:
             raise TemplateFault(faults)
         self.uses = used_variables(tree)
+        self.names = {node.name for node in tree.find_all(nodes.Name)} | {
+            f"{node.node.name}.{node.attr}"
+            for node in tree.find_all(nodes.Getattr)
+            if isinstance(node.node, nodes.Name)
+        }
         self._env, self._root = env, self.template.root_render_func
 
     def run(self, values: Mapping[str, Any]) -> str:

@@ -89,6 +89,10 @@ class Source(Strict):
     review_scale: Literal[5, 10] = Field(5, description="reviews are stars of 5, or 0 to 10")
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
     scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
+    live: bool = Field(
+        False,
+        description="true: also asked every few minutes, by the DAG `transactional`; for shops that tell what is new",
+    )
     connection: Name | None = Field(
         None, description="name of the connection that holds address and secrets; they never stand in this file"
     )
