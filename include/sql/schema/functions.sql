@@ -861,6 +861,9 @@ language sql stable parallel safe as $$
         'coupons_60d', case when asked.of like '%"coupons_60d"%' then (
             select count(*) from postlude.messages as m join postlude.coupons as k using (message_id)
             where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_) end,
+        -- what goes with the customer's purchases, without the bestsellers that fill up
+        'recommended', case when asked.of like '%"recommended"%' then (
+            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller') end,
         'asked_where', case when asked.of like '%"asked_where"%' then (
             select count(*) from postlude.tickets as t
             where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_) end
