@@ -356,7 +356,8 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     both = rows[(rows["state_b"] == "sent") & (rows["state_a"] == "sent") & (rows["campaign_b"] == "feedback_30d")]
     gone = both[both["handed_over_at_b"].dt.date != both["handed_over_at_a"].dt.date]
     assert sum(n for (name, *_), n in moved.items() if name == "feedback_30d") == len(gone) > 0
-    assert {b - a for (name, a, b) in moved if name == "feedback_30d"} == {7}, moved
+    spans = {b - a for (name, a, b) in moved if name == "feedback_30d"}
+    assert 7 in spans and spans <= {6, 7}, moved  # 6: was a day overdue when the calendar changed
     assert any("from day 30 to day 37 (feedback_30d/ask)" in line for line in found.words)
     lost = {(r["step"], r["reason"]): r["customers"] for r in found.figures["lost"] if r["campaign"] == "win_back"}
     assert lost and {reason for _, reason in lost} == {"too_late"}, lost

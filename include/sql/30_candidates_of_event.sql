@@ -14,6 +14,23 @@ with without_shipments as (
     )
 ),
 
+-- an order delivered within reach has a parcel that was: few parcels, instead of all orders of a year
+in_question as (
+    select distinct p.order_id
+    from shipments as p
+    where
+        cast(:event as text) = 'delivered'
+        and p.delivered_at > cast(:now as timestamptz) - cast(:max_age as interval)
+        and p.delivered_at <= :now
+    union all
+    select o.order_id
+    from orders as o
+    where
+        (cast(:event as text) <> 'delivered' or o.source_id in (select w.source_id from without_shipments as w))
+        and o.placed_at < :now
+        and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'
+),
+
 happened as (
     select
         o.order_id,
@@ -43,7 +60,8 @@ happened as (
             when 'return_received' then (select min(r.received_at) from returns as r where r.order_id = o.order_id)
             when 'refunded' then (select min(r.refunded_at) from returns as r where r.order_id = o.order_id)
         end as anchor_at
-    from orders as o
+    from in_question as q
+    inner join orders as o on q.order_id = o.order_id
     where
         o.customer_id is not null
         and o.placed_at < :now
