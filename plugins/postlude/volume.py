@@ -262,6 +262,12 @@ def _end(conn: Connection, seen: Row[Any], outcome: str, now: datetime) -> int:
 # ---------------------------------------------------------------- for people
 
 
+def cause_in_words(cause: Counts) -> str:
+    """What is unusual, as a person would say it."""
+    day = datetime.fromisoformat(cause["day"]) if cause.get("day") else None
+    return CAUSES[cause["cause"]].format(day=f"{day:%Y-%m-%d}" if day else "", weekday=f"{day:%A}" if day else "")
+
+
 def in_words(asked: Row[Any]) -> tuple[str, str]:
     """Subject and Markdown of a request: counts, band, difference, sample. Numbers and customer ids, no names, no addresses."""
     facts = asked.facts
@@ -272,8 +278,7 @@ def in_words(asked: Row[Any]) -> tuple[str, str]:
         "", "**Why you are asked**", "", "| | found | limit | usual |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     for cause in asked.causes:
-        day = datetime.fromisoformat(cause["day"]) if cause.get("day") else None
-        told = CAUSES[cause["cause"]].format(day=f"{day:%Y-%m-%d}" if day else "", weekday=f"{day:%A}" if day else "")
+        told = cause_in_words(cause)
         usual = f"{cause['usual']:,.0f}" if "usual" in cause else ""
         lines.append(f"| {told} | {cause['found']:,} | {cause['limit']:,.0f} | {usual} |")
     lines += ["", "**Who**", ""]
