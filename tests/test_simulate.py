@@ -331,7 +331,7 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     shop(world)
     world.plan(campaign("feedback_30d"), "2026-05-31 05:00")
     move = {"do": "move", "campaign": "feedback_30d", "step": "ask", "on_day": 37, "in_flight": "migrate"}
-    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-20"}
+    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-12"}
     now = at(FIRST)
     with db.transaction(world.engine) as conn:
         draft = calendar.propose(conn, [move, closed], by="ana", why="x", base=0, now=now)

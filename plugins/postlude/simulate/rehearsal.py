@@ -86,8 +86,10 @@ class Rehearsal(Outbox):
             if code is None and letter.pool:
                 code = tokens.coupon_code(letter.pool, claim.message_id, claim.attempt - 1)
             handed.append((claim, Intent(claim, letter, "simulated", code), fate))
-        self._ledger.together([intent for _, intent, _ in handed])
+        self._ledger.intend(*[intent for _, intent, _ in handed])
         for claim, intent, fate in handed:
+            if intent.error:
+                raise intent.error
             if intent.kept:
                 self._settle(claim, fate)
             elif intent.stop:
