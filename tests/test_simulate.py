@@ -331,7 +331,7 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     shop(world)
     world.plan(campaign("feedback_30d"), "2026-05-31 05:00")
     move = {"do": "move", "campaign": "feedback_30d", "step": "ask", "on_day": 37, "in_flight": "migrate"}
-    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-20"}
+    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-12"}
     now = at(FIRST)
     with db.transaction(world.engine) as conn:
         draft = calendar.propose(conn, [move, closed], by="ana", why="x", base=0, now=now)
@@ -356,7 +356,8 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     both = rows[(rows["state_b"] == "sent") & (rows["state_a"] == "sent") & (rows["campaign_b"] == "feedback_30d")]
     gone = both[both["handed_over_at_b"].dt.date != both["handed_over_at_a"].dt.date]
     assert sum(n for (name, *_), n in moved.items() if name == "feedback_30d") == len(gone) > 0
-    assert {b - a for (name, a, b) in moved if name == "feedback_30d"} == {7}, moved
+    spans = {b - a for (name, a, b) in moved if name == "feedback_30d"}
+    assert 7 in spans and spans <= {6, 7}, moved  # 6: was a day overdue when the calendar changed
     assert any("from day 30 to day 37 (feedback_30d/ask)" in line for line in found.words)
     lost = {(r["step"], r["reason"]): r["customers"] for r in found.figures["lost"] if r["campaign"] == "win_back"}
     assert lost and {reason for _, reason in lost} == {"too_late"}, lost
