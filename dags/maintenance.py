@@ -1,7 +1,9 @@
 """# maintenance: the house kept in order
 
-Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs and reports older than
-`POSTLUDE_DOCS_DAYS`: `recover → maintain`. No row about a person, a message or a suppression is removed here.
+Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs, reports and rows that have done
+their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain`. Beside it `recommend` counts what is
+bought together, only where new orders touched it (docs/recommendations.md). Nothing that explains a message, a refusal, a consent or
+a suppression is removed here.
 
 **When** daily at 03:30 UTC, one run at a time.
 
@@ -29,7 +31,14 @@ def maintenance():
 
         return pipeline.maintain(**run.stamp)
 
+    @stage
+    def recommend(run):
+        from postlude import pipeline
+
+        return pipeline.recommend(**run.stamp)
+
     recover() >> maintain()
+    recommend()
 
 
 maintenance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
+from typer.testing import CliRunner
 
-from postlude import calendar, db, tokens, web
+from postlude import calendar, cli, db, tokens, web
 from postlude.calendar import exchange
 from postlude.errors import InputError
+from postlude.settings import settings
 from world import INCLUDE, World, at, campaign
 
 NOW = datetime(2026, 6, 1, 8, tzinfo=UTC)
@@ -128,3 +131,55 @@ def test_a_calendar_app_reads_the_feed_with_its_token_and_sees_nobodys_data(engi
     clock[0] = NOW + timedelta(days=500)
     assert client.get(path).status_code >= 400
     web_engine.dispose()
+
+
+def test_the_commands_change_show_take_back_and_foresee(
+    database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTLUDE_DB_URL", database.render_as_string(hide_password=False))
+    monkeypatch.setenv("POSTLUDE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    settings.cache_clear()
+    db.default_engine.cache_clear()
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli.app, words)
+        if code:
+            assert isinstance(done.exception, InputError), done.output
+            return str(done.exception)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    try:
+        csv_file, draft = tmp_path / "calendar.csv", tmp_path / "draft.yml"
+        run("calendar", "export", str(csv_file))
+        assert "changes nothing" in run("calendar", "import", str(csv_file), "--why", "x", code=2)
+        assert "window" in run("calendar", "export")
+        draft.write_text(run("calendar", "export").replace("20:00", "18:00") + "pauses:\n- {campaign: win_back, from: 2031-01-01, "
+                         "until: 2031-01-02, why: rest}\n")  # fmt: skip
+        told = run("calendar", "check", str(draft), "--days", "2", "--json", str(tmp_path / "told.json"))
+        assert "win_back is paused from 2031-01-01 to 2031-01-02" in told and "nothing changes for anybody" in told
+        assert json.loads((tmp_path / "told.json").read_text())["figures"]["sent"] == {"before": 0, "after": 0}
+        made = json.loads(run("calendar", "import", str(draft), "--why", "rest", "--by", "ana", "--json"))["revision"]
+        assert "closes: '18:00'" in run("calendar", "show")
+        stale = run("calendar", "import", str(csv_file), "--why", "x", "--base", "0", code=2)
+        assert "has changed since you looked (revision 0, now" in stale
+        assert "ana: rest" in run("calendar", "history")
+        edits = tmp_path / "edits.json"
+        edits.write_text(json.dumps([{"do": "resume", "campaign": "win_back", "on": "2031-01-02"}]))
+        run("calendar", "import", "--edits", str(edits), "--why", "a day less")
+        assert "has changed since you looked" in run("calendar", "revert", str(made), "--why", "x", code=2)
+        run("calendar", "export", str(tmp_path / "calendar.ics"))
+        assert b"win_back paused: rest" in (tmp_path / "calendar.ics").read_bytes()
+        assert run("calendar", "feed", "ana").startswith("http")
+        run("simulate", "--days", "2", "--future", "sampled", "--json", str(tmp_path / "story.json"))
+        assert json.loads((tmp_path / "story.json").read_text())["days"] == []
+        assert list((tmp_path / "simulations").glob("*.html"))
+        assert "there is no" in run("simulate", "--future", "rosy", code=2)
+        past = ("--from", "2020-01-01", "--days", "3", "--future", "replay-history")
+        assert "no run is recorded" in run("simulate", *past, code=2)
+    finally:
+        db.default_engine().dispose()
+        db.default_engine.cache_clear()
+        monkeypatch.undo()
+        settings.cache_clear()

@@ -19,6 +19,7 @@ with steps as (
         t.seconds,
         coalesce(t.at, :opens) as at,
         t.expires_seconds,
+        coalesce(t.office, false) as office,
         t.previous,
         t.event,
         t.otherwise,
@@ -27,7 +28,7 @@ with steps as (
     from campaign_versions as v
     cross join jsonb_to_recordset(:steps) as t (
         id text, channels text [], template text, variants jsonb, days int, by_category jsonb, seconds numeric, at time, expires_seconds numeric,
-        previous text [], event text, wait_seconds numeric, otherwise text, moved_since timestamptz
+        office boolean, previous text [], event text, wait_seconds numeric, otherwise text, moved_since timestamptz
     )
     where v.campaign_id = :campaign and v.definition -> 'steps' @> jsonb_build_array(jsonb_build_object('id', t.id))
 ),
@@ -57,6 +58,7 @@ missing as (
         t.seconds,
         t.at,
         t.expires_seconds,
+        t.office,
         t.previous,
         t.event,
         t.otherwise,
@@ -127,6 +129,7 @@ select
     s.template,
     s.variants,
     s.expires_seconds,
+    s.office,
     s.moved,
     -- either an instant, or a wall time in the recipient's zone
     case when s.days is null then s.start_at + make_interval(secs => s.seconds::double precision) end as exact_at,

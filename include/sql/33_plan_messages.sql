@@ -6,7 +6,8 @@
 -- reads   due_steps, customers, consents, suppressions
 -- writes  messages: new, or scheduled, held -> held, expired; ghost_messages
 -- params  campaign text, topic text, kind text, priority int, opens time, closes time, weekdays int[], blackouts date[], holidays jsonb,
---         calendar_revision bigint, now timestamptz, run_id text, spread interval
+--         calendar_revision bigint, now timestamptz, run_id text, spread interval, office_opens time, office_closes time,
+--         office_days int[], office_closed date[]
 -- re-run  safe: the id is made from enrolment and step
 -- a million messages have a few hundred different wall times, instants, zones and countries
 with walls as materialized (
@@ -21,9 +22,15 @@ timed as materialized (
     select
         d.*,
         uuid_of('message', d.enrolment_id::text, d.step_id) as message_id,
-        greatest(d.start_at, coalesce(d.exact_at, w.due_at)) as due_at
+        case
+            when d.office then coalesce(
+                next_opening(f.at, d.zone, :office_opens, :office_closes, :office_days, cast(:office_closed as date [])), f.at
+            )
+            else f.at
+        end as due_at
     from due_steps as d
     left join walls as w on d.wall = w.wall and d.zone = w.zone and d.exact_at is null
+    cross join lateral (select greatest(d.start_at, coalesce(d.exact_at, w.due_at)) as at) as f
 ),
 
 opened as materialized (

@@ -184,6 +184,10 @@ class Pipe:
         self._kept = kept
         self._raw.rollback()
         self._raw.autocommit = True  # all up to the end of the pipeline is one transaction
+        # few statements, again and again, for a few rows each, found by their keys however large the tables were when the plan
+        # was made: to plan anew costs as much as to run
+        self._raw.execute("set plan_cache_mode = force_generic_plan")
+        self._raw.execute("set enable_seqscan = off")
 
     def run(self, *statements: tuple[str, dict[str, Any]]) -> list[list[Any]]:
         """The first column of each statement's rows. All are committed, or none.

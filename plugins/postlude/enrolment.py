@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from postlude import db, freshness
-from postlude.calendar import Calendar, remember
+from postlude.calendar import WEEKDAYS, Calendar, remember
 from postlude.campaign import Campaign
 from postlude.conditions import Reentry
 from postlude.errors import GateClosed, InputError
@@ -62,7 +62,10 @@ def enrol(
         exit_on=db.dumps(campaign.exit_on), within=list(campaign.audience.within), exclude=list(campaign.audience.exclude),
         activated_at=activated if campaign.trigger.entry == "from_now_on" else datetime.min.replace(tzinfo=now.tzinfo),
         stale_sources=freshness.stale_sources(conn, campaign.feeds, now), now=now,
-        reentry="after" if after else campaign.reentry, period=after, per_order=campaign.trigger.once_per == "order",
+        reentry="after" if after else campaign.reentry, period=after, per_order=campaign.per_fact,
+        only_if=db.dumps(campaign.audience.only_if.model_dump(mode="json", by_alias=True)) if campaign.audience.only_if else None,
+        definition=db.dumps(campaign.definition()),
+        stop_while=db.dumps(campaign.stop_while if campaign.kind == "marketing" else ()),
     )  # fmt: skip
     refused = 0
     if history_before is None:
@@ -152,7 +155,8 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
         holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember(conn, calendar, now),
-        now=now, run_id=run_id, spread=calendar.spread,
+        now=now, run_id=run_id, spread=calendar.spread, office_opens=calendar.office.opens, office_closes=calendar.office.closes,
+        office_days=[WEEKDAYS.index(day) + 1 for day in calendar.office.days], office_closed=list(calendar.office.closed),
     ).one()  # fmt: skip
     counts = {"planned": planned.planned, "ghosts": planned.ghosts}
     return counts | {key: n for key, n in (("moved", planned.moved), ("stopped", stopped)) if n}
@@ -193,6 +197,7 @@ def _steps(campaign: Campaign, moved: dict[str, datetime | None]) -> list[dict[s
                 "seconds": step.after.total_seconds() if step.after is not None else 0,
                 "at": step.at.isoformat() if step.at else None,
                 "expires_seconds": step.expires_after.total_seconds(),
+                "office": step.office_hours,
                 "previous": before,
                 "event": wait.event if wait else None,
                 "wait_seconds": wait.timeout.total_seconds() if wait else None,

@@ -23,27 +23,39 @@ from sqlalchemy.exc import DBAPIError
 from postlude import (
     audience,
     campaign_checks,
+    consents,
     coupons,
     db,
     enrolment,
+    flows,
     freshness,
+    gifts,
+    happenings,
     identities,
     intake,
     legal,
+    loyalty,
+    mail_lint,
     outbox,
     quality,
     quarantine,
+    recovery,
+    rendering,
     report,
     tallies,
     tokens,
     volume,
+    yamlfile,
 )
 from postlude import feedback as feedback_stage
-from postlude.calendar import Calendar, effective, load_calendar, one_off, one_offs, steered
+from postlude import recommend as recommendations
+from postlude.calendar import Calendar, effective, faults_in, load_calendar, one_off, one_offs, steered
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.loyalty_rules import faults as loyalty_faults
+from postlude.loyalty_rules import load_loyalty, load_recovery
 from postlude.message import Address, Message, to_bytes
 from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
@@ -255,6 +267,45 @@ def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
     return counts
 
 
+def keep_loyalty(now: datetime, run_id: str, origin: str) -> Counts:
+    """Memberships, tiers and points as of `now`. Without include/loyalty.yml there is no club and nothing to do."""
+    rules = load_loyalty()
+    with _recorded("keep_loyalty", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if rules is None:
+            counts["no_club"] = 1
+        elif _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+        else:
+            counts.update(loyalty.update(conn, rules, now, run_id))
+    return counts
+
+
+def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
+    """Cases of service recovery, the draw of gifts, and every event that starts a campaign, as of `now`."""
+    rules, cases = load_loyalty(), load_recovery()
+    with _recorded("note_happenings", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+            return counts
+        if cases:
+            counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
+        if rules and rules.gifts:
+            counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
+        counts.update(happenings.note(conn, rules, now))
+    return counts
+
+
+def recommend(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
+    """What is bought together, and what is recommended for it, as of `now`. A backfill leaves it as it is."""
+    with _recorded("recommend", "", now, run_id, origin) as counts, db.transaction() as conn:
+        newest = conn.execute(text("select as_of from recommend_state")).scalar()
+        if origin not in ("cli", "test", "manual") and (origin == "backfill" or (newest is not None and newest > now)):
+            counts["left_as_it_is"] = 1
+        else:
+            counts.update(recommendations.count(conn, now, run_id, full))
+    return counts
+
+
 # ---------------------------------------------------------------- campaigns
 
 
@@ -298,10 +349,14 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     spec, pools = in_force(campaign, plan), coupons.load_pools()
     if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
+    if off := flows.lacking(spec, flows.delivered()):
+        log.warning("%s is off: it %s", spec.id, off)
+        return {"off": 1, "enrolled": 0}
     with db.transaction() as conn:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         past = _history_before(now, origin)
+        consents.remember_terms(conn)
         counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=plan))
     return counts
 
@@ -447,6 +502,7 @@ def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
+        consents.remember_terms(conn)
         counts = enrolment.enrol(conn, spec, now, run_id, calendar=plan)
         counts |= enrolment.schedule(conn, spec, plan, now, run_id)
         coupons.declare(conn, pools, now)
@@ -510,16 +566,19 @@ def deliver(
     *,
     shard: int = 0,
     shards: int = 1,
+    kind: str | None = None,
     progress: Progress | None = None,
 ) -> Counts:
     """Hand over what is due in this shard. `clock` is the wall clock; only a rehearsal by hand sets it to the past.
+
+    kind: `transactional` for those campaigns alone, however much of the others is due.
 
     Raises Unavailable when the relay takes no mail, InputError when a template must be mended; what could go has gone.
     """
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
     plan = calendar(clock())
-    campaigns = _sound_campaigns(plan, clock())
+    campaigns = [c for c in _sound_campaigns(plan, clock()) if kind in (None, c.kind)]
     faults: list[str] = []
     down: list[str] = []
     boxes: list[outbox.Outbox] = []
@@ -530,9 +589,10 @@ def deliver(
             box.stop()
 
     stopping = threading.Event()
-    with told_to_stop(stop), _recorded("deliver", str(shard), clock(), run_id, origin) as counts:
+    with told_to_stop(stop), _recorded("deliver", kind or str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
+            consents.remember_terms(conn)
             counts.update(coupons.wake(conn, clock()))
             for spec in campaigns:  # what the calendar moved since it was planned must not go on its old day
                 if enrolment.must_move(conn, spec, plan):
@@ -619,6 +679,23 @@ def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
                 path.replace(done / path.name)
             found.update(mails)
         counts.update({f"mail_{kind}": count for kind, count in mails.items()})
+    counts.update(_pull_lists(now, run_id, origin))
+    return counts
+
+
+def _pull_lists(now: datetime, run_id: str, origin: str) -> Counts:
+    """What providers keep in lists. A key that may not read them is said and holds nothing up. Raises Unavailable."""
+    counts: Counts = {}
+    for name, (module, url) in routes().items() if settings().report_lists else ():
+        if not hasattr(channel(module), "lists"):
+            continue
+        with _recorded("collect", module, now, run_id, origin) as found:
+            try:  # pages are landed one by one: what was read stays when a later one fails
+                found.update(feedback_stage.pull(db.transaction, channel(module), url, name, module, now))
+            except InputError as error:
+                log.error("%s; let it read them, or set POSTLUDE_REPORT_LISTS=false", error)
+                found["refused"] = 1
+        counts.update({f"{module}_{key}": count for key, count in found.items()})
     return counts
 
 
@@ -642,12 +719,20 @@ def write_report(now: datetime, run_id: str, origin: str = "manual") -> Counts:
 
 
 def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
+    """Close passages that are over; drop pages, and rows that have done their work (docs/upkeep.md). What explains a message stays."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
         counts["coupon_alarms"] = len(coupons.watch(conn, now))
         counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
+        # a run over the past prunes by the day it speaks of: never more than the wall clock would
+        config = settings()
+        counts.update(
+            db.run(
+                conn, "97_prune", now=now, banners_for=timedelta(days=config.banner_days),
+                reports_for=timedelta(days=config.inbox_days), records_for=timedelta(days=config.record_days),
+            ).mappings().one()
+        )  # fmt: skip
     return counts
 
 
@@ -678,12 +763,29 @@ def validate() -> list[Fault]:
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
+    for own in sorted((include / "themes").glob("[!.]*.yml")):
+        collect_faults(lambda shop=own.stem: load_theme(shop=shop))
+    faults += loyalty_faults()
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])
+    sound: dict[str, Campaign] = {}
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:
             continue
+        sound[campaign.id] = campaign
         faults += campaign_checks.faults_of(Path(file), campaign) + coupons.pool_faults(campaign, pools or {})
+    if days:  # names were looked at above, each at its line
+        file = yamlfile.shown(include / "calendar.yml")
+        faults += [
+            Fault(file, 0, fault.key, fault.message)
+            for fault in faults_in(days, sound)
+            if not fault.message.startswith("there is no campaign")
+        ]
     return faults
+
+
+def advice() -> list[Fault]:
+    """What is no mistake and still worth telling: languages in which a template has no words."""
+    return [note for template in rendering.names() for note in mail_lint.missing_languages(template)]

@@ -50,7 +50,9 @@ def in_words(duration: timedelta) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(in_words, when_used="json")]
-WallTime = Annotated[time, BeforeValidator(parse_wall_time)]
+WallTime = Annotated[
+    time, BeforeValidator(parse_wall_time), PlainSerializer(lambda at: f"{at:%H:%M}", when_used="json")
+]
 
 
 def local_instant(wall: datetime, zone: str) -> datetime:

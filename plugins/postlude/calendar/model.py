@@ -46,6 +46,15 @@ class Window(Strict):
         return self
 
 
+class Office(Window):
+    """When somebody of the shop is there: for steps with `office_hours`, on the recipient's clock."""
+
+    opens: WallTime = dt.time(9)
+    closes: WallTime = dt.time(17)
+    days: tuple[Weekday, ...] = WEEKDAYS[:5]
+    closed: tuple[dt.date, ...] = Field((), description="days on which nobody is there")
+
+
 class Pause(Strict):
     """Nothing of this campaign is handed over from the first to the last day (both included, UTC)."""
 
@@ -260,6 +269,10 @@ class Calendar(Strict):
 
     window: Window
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
+    office: Office = Field(
+        Office(),  # type: ignore[call-arg]
+        description="when somebody of the shop is there, for steps with office_hours",
+    )
     blackout_days: tuple[Blackout, ...] = ()
     holidays: Holidays | None = Field(None, description="public holidays on which no marketing is sent")
     pauses: tuple[Pause, ...] = ()
@@ -323,7 +336,8 @@ class Calendar(Strict):
 
     def dates_of(self, occasion: str) -> list[dt.date]:
         """Days of an occasion; a one-off send is the occasion of its own campaign."""
-        return [entry.date for entry in (*self.occasions, *self.specials) if entry.id == occasion]
+        days = [entry.date for entry in self.occasions if entry.id == occasion]
+        return days + [entry.date for entry in self.specials if entry.id == occasion]
 
     @property
     def content_hash(self) -> str:

@@ -133,7 +133,8 @@ def _capped(before: Story, after: Story, draft: Calendar) -> dict[str, Any]:
 
 
 def _near(draft: Calendar, day: date) -> str | None:
-    named = [(entry.date, entry.why) for entry in (*draft.occasions, *draft.blackout_days)]
+    named = [(entry.date, entry.why) for entry in draft.occasions]
+    named += [(entry.date, entry.why) for entry in draft.blackout_days]
     named += [(special.date, special.name) for special in draft.specials]
     close = sorted((abs(when - day), why) for when, why in named if why and abs(when - day) <= NEAR)
     return close[0][1] if close else None

@@ -152,7 +152,7 @@ def _stream(source: psycopg.Connection[Any], target: psycopg.Connection[Any]) ->
     for table in tables:
         names = sql.SQL(", ").join(map(sql.Identifier, columns(source, table)))
         out = sql.SQL("copy (select {} from postlude.{}) to stdout (format binary)").format(
-            columns, sql.Identifier(table)
+            names, sql.Identifier(table)
         )
         into = sql.SQL("copy postlude.{} ({}) from stdin (format binary)").format(sql.Identifier(table), names)
         with source.cursor().copy(out) as rows, target.cursor().copy(into) as sink:

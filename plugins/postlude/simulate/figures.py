@@ -101,7 +101,7 @@ def _within(rows: pd.DataFrame, column: str, first: datetime, until: datetime) -
 def _counted(frame: pd.DataFrame, keys: Sequence[str], name: str) -> dict[tuple[Any, ...], int]:
     if not len(frame):
         return {}
-    return {key: int(n) for key, n in frame.groupby(list(keys)).size().items()}  # type: ignore[misc]
+    return {key: int(n) for key, n in frame.groupby(list(keys)).size().items()}
 
 
 def _days(rows: pd.DataFrame, put_off: pd.DataFrame, first: datetime, until: datetime) -> list[dict[str, Any]]:

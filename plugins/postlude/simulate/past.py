@@ -232,8 +232,8 @@ class Past:
         for _, version, first_seen, definition in reversed(known):
             if first_seen <= now or first_seen == known[0][2]:
                 campaign = Campaign.model_validate({k: v for k, v in definition.items() if k not in EXTRAS})
-                if campaign.version == version:
-                    return campaign
+                if campaign.version == version:  # a step moved since has no version before its next plan
+                    return steered(campaign, self.calendar_at(conn, now))
                 break
         if path.is_file():
             return steered(load_campaign(path), self.calendar_at(conn, now))

@@ -29,6 +29,8 @@ Answers = Callable[[Connection, list[Row[Any]]], Mapping[UUID, Fate]]
 class NoChannel:
     """Stands where a channel stands; it cannot send."""
 
+    idempotent = False
+
     def connect(self, url: str) -> Any:
         return nullcontext(None)
 
@@ -67,7 +69,7 @@ class Rehearsal(Outbox):
             letters = {
                 row.message_id: row for row in db.run(conn, "85_letters_in_short", ids=[c.message_id for c in mine])
             }
-        handed = []
+        handed: list[tuple[Row[Any], Intent, Outcome]] = []
         for claim in mine:
             fate = fates.get(claim.message_id, ACCEPTED)
             if isinstance(fate, tuple):  # it never came to a hand-over
@@ -78,13 +80,13 @@ class Rehearsal(Outbox):
             code = letter.coupon_code
             if code is None and letter.pool:
                 code = tokens.coupon_code(letter.pool, claim.message_id, claim.attempt - 1)
-            handed.append((Intent(claim, letter, "simulated", code), fate))
-        self._ledger.together([intent for intent, _ in handed])
-        for intent, fate in handed:
+            handed.append((claim, Intent(claim, letter, "simulated", code), fate))
+        self._ledger.together([intent for _, intent, _ in handed])
+        for claim, intent, fate in handed:
             if intent.kept:
-                self._settle(intent.claim, fate)
+                self._settle(claim, fate)
             elif intent.stop:
-                self._release_stopped(intent.claim, intent.stop)
+                self._release_stopped(claim, intent.stop)
             else:
-                self._settle(intent.claim, Outcome("released", reply="the message may not go any more"))
+                self._settle(claim, Outcome("released", reply="the message may not go any more"))
         self._ledger.flush()

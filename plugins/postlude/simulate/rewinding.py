@@ -78,6 +78,7 @@ UNDO = (
     "update suppressions set lifted_at = null, lifted_by = null, lift_reason = null where lifted_at >= :first",
     "update kill_switches set lifted_at = null, lifted_by = null, lift_reason = null where lifted_at >= :first",
     "update breaks set ended_at = null where ended_at >= :first",
+    "update arrivals.event_inbox set taken_at = null, problem = null",
     "delete from arrivals.breaks where asked_by = 'reply'",  # the stage makes them anew of the reply
     "delete from events where known_at >= :first",
     "update event_inbox set taken_at = null, problem = null where taken_at >= :first",
@@ -103,6 +104,9 @@ UNDO = (
     "delete from messages as m where m.planned_at >= :first "
     "and not exists (select from first_moves as v where v.message_id = m.message_id and v.planned_at < :first)",
     "delete from ghost_messages where planned_at >= :first",
+    # handed over before, its fate known since: it was unknown
+    """update messages set state = 'unknown', reason = 'answer_lost', finalized_at = null
+       where finalized_at >= :first and handed_over_at < :first""",
     """update messages as m
        set state = case when v.state = 'held' then 'held' else 'scheduled' end,
            reason = case when v.message_id is not null then v.reason
@@ -114,9 +118,13 @@ UNDO = (
            claimed_by = null, claimed_at = null, handed_over_at = null, finalized_at = null, provider_id = null, content_hash = null,
            coupon_code = null, lost_answers = 0, resend_at = null, quota_day = null
        from messages as x left join first_moves as v using (message_id)
-       where m.message_id = x.message_id
+       where m.message_id = x.message_id and x.state <> 'unknown'
          and (x.finalized_at >= :first or x.handed_over_at >= :first or x.claimed_at >= :first or v.message_id is not null)
-         and not (x.finalized_at < :first)""",
+         and (x.finalized_at is null or x.finalized_at >= :first)""",
+    """update messages set state = 'scheduled', reason = null, claimed_by = null, claimed_at = null, handed_over_at = null,
+           resend_at = null, lost_answers = 0, content_hash = null, provider_id = null,
+           attempt = (select count(*) from attempts as a where a.message_id = messages.message_id and a.claimed_at < :first)
+       where state = 'unknown' and handed_over_at >= :first""",
     "update ghost_messages set state = 'scheduled', reason = null, detail = null, went_at = null, finalized_at = null "
     "where finalized_at >= :first or went_at >= :first",
     "delete from attempts where claimed_at >= :first",

@@ -50,6 +50,7 @@ begin
     return null;
 end
 $$;
+comment on function note_move is 'Keeps what a message looked like before it was put off, held or moved: message_moves.';
 create trigger messages_note_move after update on messages for each row
 when (
     old.state in ('scheduled', 'held', 'sending')
