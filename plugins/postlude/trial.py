@@ -13,11 +13,13 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from postlude import db, outbox, rendering
+from postlude import db, letter_extras, rendering
 from postlude.campaign import Campaign, Step
 from postlude.channels import channel
 from postlude.errors import InputError, Unavailable
+from postlude.letter import Desk
 from postlude.message import Address, Message, message_id, to_bytes, uuid_of
+from postlude.rendering import short
 
 
 def step_of(campaign: Campaign, step_id: str, variant: str = "") -> tuple[Step, str]:
@@ -43,18 +45,38 @@ def as_invented(
     if person not in people:
         raise InputError(f'there is no invented person "{person}"; there are {", ".join(people)}')
     sample = people[person]
-    order, customer, coupon = sample["order"] or {}, sample["customer"], sample["coupon"] if step.coupon else None
+    theme, marketing = rendering.load_theme(), campaign.kind == "marketing"
+    context = sample | {
+        "why": campaign.why,
+        "campaign": {"id": campaign.id, "name": campaign.name},
+        "step": {"id": step.id},
+    }
+    if step.coupon is None:
+        context["coupon"] = None
+    if channel_name == "email":
+        content = rendering.render(template, context, locale, theme)
+    else:
+        words = short.render(template, channel_name, context, locale, theme, marketing=marketing)
+        content = rendering.Content(words.title or campaign.name, "", "", words.text)
     passage = uuid_of("trial", campaign.id, person)
-    letter: Any = SimpleNamespace(
-        message_id=message_id(passage, step.id), campaign_id=campaign.id, step_id=step.id, template=template,
-        kind=campaign.kind, channel=channel_name, expires_at=now + step.expires_after, phone="+4915550100",
-        person=passage, attempt=1, due_at=now, coupon_code=(coupon or {}).get("code"), coupon_valid_until=None,
-        referral_code=sample["referral"]["code"], definition=db.dumps(campaign.definition()), source_id="shop", shop="shop",
-        currency="EUR", email="ana@customers.example", first_name=customer["first_name"], last_name="", locale=locale,
-        country=customer["country"], zone="UTC", order_number=order.get("number"), placed_at=_noon(order.get("placed_on"), now),
-        delivered_at=_noon(order.get("delivered_on"), now), items=[sample["item"], *sample["items"]],
-    )  # fmt: skip
-    return outbox.write(letter, now)[0]
+    return Message(
+        message_id=message_id(passage, step.id),
+        campaign_id=campaign.id,
+        kind=campaign.kind,
+        sender=Address(theme.sender.address, theme.sender.name),
+        reply_to=Address(theme.sender.reply_to, theme.sender.name),
+        recipient=Address("ana@customers.example"),
+        channel=channel_name,
+        phone="+4915550100" if channel_name == "sms" else None,
+        person=passage,
+        link=theme.shop.url,
+        expires_at=now + step.expires_after,
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        date=now,
+        list_unsubscribe=sample["links"]["unsubscribe"] if marketing else None,
+    )
 
 
 def as_customer(
@@ -86,11 +108,14 @@ def as_customer(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], now=now).mappings().one()
+            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).mappings().one()
+            letter: Any = SimpleNamespace(**dict(row) | ({"locale": locale} if locale else {}))
+            desk = Desk()
+            more = letter_extras.of(conn, [letter], {template: desk.speaks_of(template, channel_name)}, now)
         finally:
             trial.rollback()
-    letter: Any = SimpleNamespace(**dict(row) | ({"locale": locale} if locale else {}))
-    return outbox.write(letter, now)[0]
+    desk.extras = {key: rendering.plain(found) for key, found in more.items()}
+    return desk.write(letter, now)[0]
 
 
 def send(message: Message, who: str, url: str, module: str, now: datetime) -> str:
@@ -106,7 +131,3 @@ def send(message: Message, who: str, url: str, module: str, now: datetime) -> st
     if outcome.kind != "accepted":
         raise Unavailable(f"the mail catcher did not take the test: {outcome.reply or outcome.kind}")
     return to.address
-
-
-def _noon(day: Any, now: datetime) -> datetime | None:
-    return now.replace(year=day.year, month=day.month, day=day.day, hour=12) if day else None
