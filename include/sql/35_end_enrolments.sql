@@ -29,7 +29,7 @@ facts as (
         coalesce(
             x.fact,
             case
-                when jsonb_exists_any(u.exit_on, array['left_segment', 'clicked', 'rated_low'])
+                when jsonb_exists_any(u.exit_on, array['left_segment', 'clicked', 'rated_low', 'superseded'])
                     then passage_fact(u.definition, u.enrolment_id, :now)
             end
         ) as fact,

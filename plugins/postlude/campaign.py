@@ -21,7 +21,7 @@ from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
-ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low"]
+ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low", "superseded"]
 ChannelName = Literal["email", "sms", "webhook", "banner"]
 StopRule = Literal["return_open", "ticket_open"]
 OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]

@@ -528,6 +528,21 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
 
+create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    -- the newer one must be due, not only begun: else whoever orders again and again would never be asked about anything
+    select exists (
+        select from postlude.enrolments as e
+        join postlude.enrolments as n
+            on n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+        join postlude.turns as t on t.enrolment_id = n.enrolment_id
+        where e.enrolment_id = passage and t.state in ('scheduled', 'sending', 'sent', 'unknown') and t.due_at <= now_
+          and exists (
+              select from postlude.turns as o where o.enrolment_id = e.enrolment_id and o.state in ('scheduled', 'held'))
+    )
+$$;
+comment on function postlude.newer_turn_due is 'Has a newer passage of this campaign and customer a message that is due or has gone, while one of this passage still waits?';
+
 create or replace function postlude.passage_fact(definition jsonb, passage uuid, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     select case
@@ -538,11 +553,12 @@ language sql stable parallel safe as $$
         when definition -> 'exit_on' ? 'clicked'
             and postlude.first_event('clicked', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null then 'clicked'
         when definition -> 'exit_on' ? 'rated_low' and postlude.newest_score(e.enrolment_id, e.order_id, now_) <= 2 then 'rated_low'
+        when definition -> 'exit_on' ? 'superseded' and postlude.newer_turn_due(e.enrolment_id, now_) then 'superseded'
     end
     from postlude.enrolments as e
-    where e.enrolment_id = passage and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low']
+    where e.enrolment_id = passage and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'superseded']
 $$;
-comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less); null: it goes on.';
+comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), superseded; null: it goes on.';
 
 create or replace function postlude.passage_values(passage uuid, now_ timestamptz) returns jsonb
 language sql stable parallel safe as $$
