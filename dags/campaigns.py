@@ -12,7 +12,9 @@ watches it and lets the rest follow. docs/approvals.md has the rules.
 depends on and is red when one is stale. Nothing waits for it: `enrol` and the last look before hand-over leave out the
 customers of that shop by themselves, everybody else goes on. docs/gates.md has the rule.
 
-**When** after `segment`, for the same business date and as of the same instant. By hand at any time.
+**When** after `segment`, for the same business date and as of the same instant. By hand at any time. Two kinds have no
+schedule here: transactional campaigns, which the DAG `transactional` plans every few minutes, and those that need data no
+source delivers (`needs`): their text says what is missing, and nothing runs until it is there (`postlude flows`).
 
 **Parameters**
 - `as_of`: enrol and plan as of this instant; empty: the instant of the segments that started the run, by hand now.
@@ -40,6 +42,7 @@ import re
 
 from airflow.sdk import PartitionedAssetTimetable, dag
 
+from postlude import flows
 from postlude.campaign import load_campaign
 from postlude.errors import InputError
 from postlude.orchestration import AS_OF, DEFAULTS, EVERY_DAG, SEGMENTS, answer_to, approve, stage, wall_clock
@@ -47,12 +50,24 @@ from postlude.settings import settings
 
 
 def campaign_dag(path, campaign):
+    off = flows.lacking(campaign, THERE)
+    quick = campaign.kind == "transactional"
+    told = (
+        [f"**Off**: it {off}.\n"]
+        if off
+        else ["Planned by the DAG `transactional`, every few minutes.\n"]
+        if quick
+        else []
+    )
+
     @dag(
         dag_id=f"campaign__{campaign.id}",
         dag_display_name=f"campaign: {campaign.name}",
-        schedule=PartitionedAssetTimetable(assets=SEGMENTS),
-        doc_md="\n".join([f"{campaign.description}\n", *(f"- {line}" for line in campaign.in_words()), "", __doc__]),
-        tags=["postlude", "campaign", campaign.kind],
+        schedule=None if off or quick else PartitionedAssetTimetable(assets=SEGMENTS),
+        doc_md="\n".join(
+            [*told, f"{campaign.description}\n", *(f"- {line}" for line in campaign.in_words()), "", __doc__]
+        ),
+        tags=["postlude", "campaign", campaign.kind, *(["off"] if off else [])],
         params={"as_of": AS_OF},
         **EVERY_DAG | {"default_args": DEFAULTS | {"owner": campaign.owner}},
     )
@@ -127,6 +142,8 @@ def red_dag(stem, message):
 
     broken()
 
+
+THERE = flows.delivered()
 
 for file in sorted(settings().include.joinpath("campaigns").glob("[!.]*.yml")):
     try:

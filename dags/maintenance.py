@@ -1,7 +1,9 @@
 """# maintenance: the house kept in order
 
-Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs and reports older than
-`POSTLUDE_DOCS_DAYS`: `recover → maintain → watch_coupons`. No row about a person, a message or a suppression is removed here.
+Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs, reports and rows that have done
+their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain → watch_coupons`. Beside it `recommend`
+counts what is bought together, only where new orders touched it (docs/recommendations.md). Nothing that explains a message, a refusal,
+a consent or a suppression is removed here.
 
 **When** daily at 03:30 UTC, one run at a time.
 
@@ -38,7 +40,14 @@ def maintenance():
 
         return pipeline.watch_coupons(**run.stamp)
 
+    @stage
+    def recommend(run):
+        from postlude import pipeline
+
+        return pipeline.recommend(**run.stamp)
+
     recover() >> maintain() >> watch_coupons()
+    recommend()
 
 
 maintenance()

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from postlude import rendering
 from postlude.errors import InputError
-from postlude.rendering import CONTEXT, Content, RenderError, TemplateFault, check, names, render, samples
+from postlude.rendering import CONTEXT, Content, RenderError, TemplateFault, check, mjml, names, render, samples
 from postlude.rendering import source as sources
 
 SHIPPED = [
@@ -162,7 +162,7 @@ def test_the_first_win_back_mail_holds_no_discount_and_the_third_does() -> None:
 def test_a_coupon_mail_without_a_coupon_skips_that_person() -> None:
     with pytest.raises(
         RenderError,
-        match=r"a value is missing \(.*win_back/coupon\.subject\.j2:1: \{\{ coupon\.percent\|percent \}\}\)",
+        match=r"a value is missing \(.*win_back/coupon\.en\.yml:1: \{\{ coupon\.percent\|percent \}\}\)",
     ):
         render("win_back/coupon", samples()["ana"] | {"coupon": None})
 
@@ -206,8 +206,8 @@ def test_loops_survive_inside_tables_between_sections_and_between_columns(shelf:
 
 def test_mjml_is_compiled_once_for_any_number_of_people(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
-    original = sources.mjml2html
-    monkeypatch.setattr(sources, "mjml2html", lambda *a, **k: compiled.append(1) or original(*a, **k))
+    original = mjml.mjml2html
+    monkeypatch.setattr(mjml, "mjml2html", lambda *a, **k: compiled.append(1) or original(*a, **k))
     shelf.mail("<mj-text>{{ why }} once only</mj-text>")
     for number in range(20):
         assert f"{number} once only" in shelf.render(why=str(number)).html
@@ -233,7 +233,7 @@ def test_a_tag_that_mjml_repeats_or_moves_is_a_fault() -> None:
         sources.Piece(text, sources.Origin("m", n + 1, text), True)
         for n, text in enumerate(("{% if a %}", "{% endif %}"))
     ]
-    assert [p.text for p in sources._tags_back("<p>qzj0zqxqzj1zq</p>", tags, START)] == [
+    assert [p.text for p in mjml._tags_back("<p>qzj0zqxqzj1zq</p>", tags, START)] == [
         "<p>",
         "{% if a %}",
         "x",
@@ -242,7 +242,7 @@ def test_a_tag_that_mjml_repeats_or_moves_is_a_fault() -> None:
     ]
     for compiled in ("qzj1zq qzj0zq", "qzj0zq qzj1zq qzj1zq", "qzj0zq qzj0zq qzj1zq"):
         with pytest.raises(TemplateFault, match="moves or repeats"):
-            list(sources._tags_back(compiled, tags, START))
+            list(mjml._tags_back(compiled, tags, START))
 
 
 def test_a_layout_holds_the_frame_and_the_page_fills_its_blocks(shelf: Shelf) -> None:
@@ -302,6 +302,75 @@ def test_a_language_with_only_some_of_its_files_is_a_fault(shelf: Shelf) -> None
     shelf.write("t/m.ko.txt.j2", "x")
     (fault,) = check("t/m", folder=shelf.folder)
     assert "m.ko.mjml.j2, m.ko.subject.j2" in str(fault)
+
+
+def test_a_mail_is_laid_out_once_and_worded_once_per_language(shelf: Shelf) -> None:
+    shelf.write("_base/words.en.yml", "bye: See you\nhello: Hi\n")
+    shelf.write("_base/words.ko.yml", "bye: 안녕히 계세요\nhello: 안녕하세요\n")
+    shelf.write("_base/box.mjml.j2", '<mj-text><a href="{{ arg.href|url }}">{{ arg.text }}</a> {{ t.bye }}</mj-text>')
+    shelf.write(
+        "t/m.mjml.j2", MAIL.format(COLUMN.format('{% include "_base/box.mjml.j2" with text=t.go, href=item.url %}'))
+    )
+    shelf.write("t/m.txt.j2", "{{ t.hello }} {{ t.go }}: {{ item.url|url }} {{ t.bye }}")
+    shelf.write("t/m.en.yml", 'subject: s {{ why }}\npreheader: p\ngo: "<b>Go & see</b> {{ item.name }}"\n')
+    shelf.write("t/m.ko.yml", "subject: 제목\npreheader: p\ngo: |\n  보러\n  가기\nhello: 여보세요\n")
+    item = {"name": "<i>", "url": "https://shop.example/x"}
+    english, korean = (shelf.render(language, item=item, why="w") for language in ("en", "ko"))
+    assert '<a href="https://shop.example/x">&lt;b&gt;Go &amp; see&lt;/b&gt; &lt;i&gt;</a> See you' in english.html
+    assert (english.subject, english.text) == ("s w", "Hi <b>Go & see</b> <i>: https://shop.example/x See you\n")
+    assert ">보러<br />가기</a> 안녕히 계세요" in korean.html
+    assert (korean.subject, korean.text[:4]) == ("제목", "여보세요"), "the template's own word comes first"
+    assert shelf.render("de", item=item, why="w") == english
+    shelf.write("t/m.de.yml", "subject: Betreff\npreheader: p\ngo: Los\n")
+    assert shelf.render("de", item=item, why="w").text.startswith("Hi Los:"), (
+        "blocks speak English where they lack the language"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "layout", "expected"),
+    [
+        ("go: x", "{{ t.gos }}", 'm.mjml.j2:3: t.gos: there is no word "gos" in en; did you mean "go"?'),
+        ("go: '{{ item.nane }}'", "{{ t.go }}", "m.en.yml:3: items.nane: no mail has this variable"),
+        ("go: '{{ why|safe }}'", "{{ t.go }}", "m.en.yml:3: {{ why|safe }}: no filter named 'safe'"),
+        ("go: [1]", "{{ t.go }}", "m.en.yml:3: go: must be text; put it in quotes"),
+        ("go: {{ why }}", "{{ t.go }}", "m.en.yml:3: go: a text that begins with a tag stands in quotes"),
+        ("go: x", "{{ t.go|upper }}", "m.mjml.j2:3: words stand alone"),
+        ("go: '{{ t.go }}'", "{{ t.go }}", "m.en.yml:3: a word holds no other words"),
+        (
+            "go: x",
+            '{% include "_base/b.mjml.j2" with texd=t.go %}',
+            'm.mjml.j2:3: texd: _base/b.mjml.j2 has no use for "texd"',
+        ),
+        ("go: x", '{% include "_base/b.mjml.j2" with t.go %}', '"t.go" is no name=value'),
+    ],
+)
+def test_a_mistake_in_words_or_arguments_is_named_with_its_line(
+    shelf: Shelf, words: str, layout: str, expected: str
+) -> None:
+    shelf.write("_base/b.mjml.j2", "{{ arg.text }}")
+    shelf.mail("<mj-text>" + layout + "</mj-text>")
+    (shelf.folder / "t/m.subject.j2").unlink()
+    shelf.write("t/m.en.yml", f"subject: s\npreheader: p\n{words}\n")
+    faults = [fault.replace(f"{shelf.folder}/", "") for fault in shelf.faults()]
+    assert any(expected.replace("items.nane", "item.nane") in fault for fault in faults), faults
+
+
+def test_numbers_lists_and_near_dates_are_said_as_the_language_says_them(shelf: Shelf) -> None:
+    shelf.mail(
+        text="{{ items|length|plural(one='# piece', other='# pieces') }}; {{ items|listed }}; {{ order.placed_on|in_days }}"
+    )
+    shelf.mail(text="{{ items|listed }}; {{ order.placed_on|in_days }}", language=".ko")
+    today = dt.date(2026, 3, 1)
+
+    def said(locale: str, days: int, *items: str) -> str:
+        order = {"placed_on": today + dt.timedelta(days)}
+        return shelf.render(locale, items=list(items), order=order, today=today).text.strip()
+
+    assert said("en", 3, "a") == "1 piece; a; in 3 days"
+    assert said("en", 1, "a", "b", "c") == "3 pieces; a, b, and c; tomorrow"
+    assert said("ko", 0, "a", "b") == "a 및 b; 오늘"
+    assert said("ko", 5, "a") == "a; 5일 후"
 
 
 # ---------------------------------------------------------------- what is refused, with file and line
@@ -395,12 +464,13 @@ def test_a_subject_file_without_a_preheader_is_a_fault(shelf: Shelf) -> None:
 
 
 def test_every_documented_variable_can_be_used_and_the_samples_fill_it(shelf: Shelf) -> None:
-    plain = [path for path in CONTEXT if "[]" not in path and "*" not in path and path not in ("subject", "preheader")]
+    absent = ("subject", "preheader", "shop.logo.")  # only in the mail itself; the sample shop writes its name
+    plain = [path for path in CONTEXT if "[]" not in path and "*" not in path and not path.startswith(absent)]
     shelf.mail(
         text="\n".join(f"{path}={{{{ {path} }}}}" for path in plain)
         + "\n{{ links.score['3'] }} {{ items[0].sku|default('') }}"
     )
-    assert shelf.faults() == []
+    assert check("t/m", samples()["ana"], folder=shelf.folder) == []
 
 
 # ---------------------------------------------------------------- the sandbox
@@ -484,6 +554,23 @@ def test_no_template_eats_the_worker(shelf: Shelf, bomb: str) -> None:
     with pytest.raises((TemplateFault, RenderError)):
         shelf.render(why="x", items=[1, 2, 3])
     assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% for a in items %}{% for b in items %}{% for c in items %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{% for b in items %}{% if a.x == b.x %}{% endif %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{{ why }}{% endfor %}",
+        "{% for a in range(100) %}{% for b in range(100) %}{% for c in range(100) %}{{ why }}{% endfor %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_no_long_list_makes_a_loop_that_never_ends(shelf: Shelf, bomb: str) -> None:
+    shelf.mail(text=bomb)
+    begin = time.process_time()
+    with pytest.raises(RenderError, match=r"(more than 20,000 turns|more than 500,000 characters) \(.*m\.txt\.j2:1"):
+        shelf.render(why="x" * 2000, items=[{"x": n} for n in range(2000)])
+    assert time.process_time() - begin < 2
 
 
 class Row(dict[str, Any]):

@@ -18,7 +18,7 @@ with lines as (
 insert into orders as o (
     order_id, source_id, source_order_id, customer_id, currency, status, placed_at, paid_at, cancelled_at, promised_on, paid_amount,
     marketplace, gift, updated_at, known_at, source_customer_id,
-    counted_at, counted_amount
+    counted_at, counted_amount, shipping_amount, discount_amount, tax_amount, payment, address, url
 )
 select
     c.order_id,
@@ -38,7 +38,13 @@ select
     :now,
     s.source_customer_id,
     w.counted_at,
-    case when w.counted_at is not null then case when :monetary = 'paid' then coalesce(s.paid_amount, 0) else l.amount end end
+    case when w.counted_at is not null then case when :monetary = 'paid' then coalesce(s.paid_amount, 0) else l.amount end end,
+    s.shipping_amount,
+    s.discount_amount,
+    s.tax_amount,
+    s.payment,
+    s.address,
+    s.url
 from chosen_orders as c
 inner join staging_orders as s on s._row = c.chosen_row
 left join customer_identities as i on i.source_id = :source and i.source_customer_id = s.source_customer_id
@@ -67,13 +73,20 @@ on conflict (source_id, source_order_id) do update set
     paid_amount = excluded.paid_amount,
     marketplace = excluded.marketplace,
     gift = excluded.gift,
+    shipping_amount = excluded.shipping_amount,
+    discount_amount = excluded.discount_amount,
+    tax_amount = excluded.tax_amount,
+    payment = excluded.payment,
+    address = excluded.address,
+    url = excluded.url,
     updated_at = excluded.updated_at
 where
     (
         o.customer_id, o.currency, o.status, o.placed_at, o.paid_at, o.cancelled_at, o.promised_on, o.paid_amount,
-        o.marketplace, o.gift, o.updated_at
+        o.marketplace, o.gift, o.updated_at, o.shipping_amount, o.discount_amount, o.tax_amount, o.payment, o.address, o.url
     ) is distinct from (
         coalesce(excluded.customer_id, o.customer_id), excluded.currency, excluded.status, excluded.placed_at,
         excluded.paid_at, excluded.cancelled_at, excluded.promised_on, excluded.paid_amount, excluded.marketplace,
-        excluded.gift, excluded.updated_at
+        excluded.gift, excluded.updated_at, excluded.shipping_amount, excluded.discount_amount, excluded.tax_amount,
+        excluded.payment, excluded.address, excluded.url
     )

@@ -4,7 +4,7 @@
 -- writes  returns
 -- params  source text
 -- re-run  safe: an equal row changes nothing
-insert into returns as t (order_id, return_key, sku, requested_at, received_at, refunded_at, closed_at)
+insert into returns as t (order_id, return_key, sku, requested_at, received_at, refunded_at, exchanged_at, refund_amount, refund_due_on, label_url, closed_at)
 select distinct on (o.order_id, s.return_key)
     o.order_id,
     s.return_key,
@@ -12,6 +12,10 @@ select distinct on (o.order_id, s.return_key)
     s.requested_at,
     max(s.received_at) over (partition by o.order_id, s.return_key),
     max(s.refunded_at) over (partition by o.order_id, s.return_key),
+    max(s.exchanged_at) over (partition by o.order_id, s.return_key),
+    s.refund_amount,
+    s.refund_due_on,
+    s.label_url,
     s.closed_at
 from staging_returns as s
 inner join orders as o on o.source_id = :source and o.source_order_id = s.source_order_id
@@ -29,10 +33,18 @@ on conflict (order_id, return_key) do update set
     requested_at = excluded.requested_at,
     received_at = coalesce(excluded.received_at, t.received_at),
     refunded_at = coalesce(excluded.refunded_at, t.refunded_at),
+    exchanged_at = coalesce(excluded.exchanged_at, t.exchanged_at),
+    refund_amount = coalesce(excluded.refund_amount, t.refund_amount),
+    refund_due_on = coalesce(excluded.refund_due_on, t.refund_due_on),
+    label_url = coalesce(excluded.label_url, t.label_url),
     closed_at = excluded.closed_at
 where
-    (t.sku, t.requested_at, t.received_at, t.refunded_at, t.closed_at)
+    (
+        t.sku, t.requested_at, t.received_at, t.refunded_at, t.exchanged_at, t.refund_amount, t.refund_due_on, t.label_url, t.closed_at
+    )
     is distinct from (
         excluded.sku, excluded.requested_at, coalesce(excluded.received_at, t.received_at),
-        coalesce(excluded.refunded_at, t.refunded_at), excluded.closed_at
+        coalesce(excluded.refunded_at, t.refunded_at), coalesce(excluded.exchanged_at, t.exchanged_at),
+        coalesce(excluded.refund_amount, t.refund_amount), coalesce(excluded.refund_due_on, t.refund_due_on),
+        coalesce(excluded.label_url, t.label_url), excluded.closed_at
     )

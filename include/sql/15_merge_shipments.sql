@@ -11,6 +11,8 @@ with told as (
         s.shipment_key,
         array_agg(s.carrier order by s._file desc nulls last, s._row desc) filter (where s.carrier is not null) as carriers,
         array_agg(s.tracking_url order by s._file desc nulls last, s._row desc) filter (where s.tracking_url is not null) as tracking_urls,
+        array_agg(s.tracking_number order by s._file desc nulls last, s._row desc)
+            filter (where s.tracking_number is not null) as tracking_numbers,
         array_agg(s.shipped_at order by s._file desc nulls last, s._row desc) filter (where s.shipped_at is not null) as shipped,
         array_agg(s.eta order by s._file desc nulls last, s._row desc) filter (where s.eta is not null) as etas,
         array_agg(s.delivered_at order by s._file desc nulls last, s._row desc) filter (where s.delivered_at is not null) as delivered
@@ -20,12 +22,13 @@ with told as (
     group by o.order_id, s.shipment_key
 )
 
-insert into shipments as t (order_id, shipment_key, carrier, tracking_url, shipped_at, eta, delivered_at)
+insert into shipments as t (order_id, shipment_key, carrier, tracking_url, tracking_number, shipped_at, eta, delivered_at)
 select
     n.order_id,
     n.shipment_key,
     n.carriers[1],
     n.tracking_urls[1],
+    n.tracking_numbers[1],
     n.shipped[1],
     n.etas[1],
     n.delivered[1]
@@ -34,13 +37,15 @@ order by n.order_id, n.shipment_key
 on conflict (order_id, shipment_key) do update set
     carrier = coalesce(excluded.carrier, t.carrier),
     tracking_url = coalesce(excluded.tracking_url, t.tracking_url),
+    tracking_number = coalesce(excluded.tracking_number, t.tracking_number),
     shipped_at = coalesce(excluded.shipped_at, t.shipped_at),
     eta = coalesce(excluded.eta, t.eta),
     delivered_at = coalesce(excluded.delivered_at, t.delivered_at)
 where
-    (t.carrier, t.tracking_url, t.shipped_at, t.eta, t.delivered_at)
+    (t.carrier, t.tracking_url, t.tracking_number, t.shipped_at, t.eta, t.delivered_at)
     is distinct from (
         coalesce(excluded.carrier, t.carrier), coalesce(excluded.tracking_url, t.tracking_url),
+        coalesce(excluded.tracking_number, t.tracking_number),
         coalesce(excluded.shipped_at, t.shipped_at), coalesce(excluded.eta, t.eta),
         coalesce(excluded.delivered_at, t.delivered_at)
     )

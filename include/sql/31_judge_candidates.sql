@@ -1,10 +1,12 @@
 -- judge_candidates: the first reason against each candidate not yet enrolled; no reason means: enrol.
 -- One passage at a time for each customer, unless the campaign is about single orders.
 --
--- reads   candidates, enrolments, sources, segment_memberships, customers, consents, suppressions, orders, returns, reviews, time_zones
+-- reads   candidates, enrolments, sources, segment_memberships, customers, customer_features, consents, suppressions, orders,
+--         order_lines, products, returns, reviews, tickets, coupons, external_events, time_zones
 -- writes  judged (temporary)
 -- params  campaign text, channels text[], kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
---         stale_sources text[], reentry text, period interval, per_order boolean, now timestamptz
+--         stale_sources text[], reentry text, period interval, per_order boolean, only_if jsonb, definition jsonb, stop_while jsonb,
+--         now timestamptz
 -- re-run  safe: lives for one transaction
 create temporary table judged on commit drop as
 with looked_at as (
@@ -31,6 +33,8 @@ with looked_at as (
                     where m.customer_id = c.customer_id and m.left_at is null and m.segment_id = any(cast(:exclude as text []))
                 ) then 'excluded_segment'
             end,
+            -- an open return or ticket may be over in time; what went wrong must be put right first
+            case when jsonb_exists(:stop_while, 'recovery_open') then stop_fact('["recovery_open"]', c.customer_id, :now) end,
             case when c.source_id = any(cast(:stale_sources as text [])) then 'feed_stale' end,
             case
                 when not :per_order and exists (
@@ -55,6 +59,12 @@ with looked_at as (
                         and cast(e.anchor_at at time zone coalesce(z.zone, s.time_zone) as date) + cast(:period as interval)
                         > cast(c.anchor_at at time zone coalesce(z.zone, s.time_zone) as date)
                 ) then 'reentry_too_soon'
+            end,
+            case
+                when cast(:only_if as jsonb) is not null and condition_holds(
+                    :only_if, known_values(:definition, null, c.customer_id, c.order_id, c.anchor_key, c.anchor_at, :now), null,
+                    c.customer_id, c.order_id, c.watch_from, :now
+                ) is not true then 'not_for_them'
             end
         ) as reason
     from candidates as c

@@ -23,13 +23,14 @@ with under_way as (
     where e.exited_at is null and e.campaign_id = any(cast(:campaigns as text []))
 ),
 
-facts as (
+-- materialized: written out into each place that asks for it, the plan is eight times as large
+facts as materialized (
     select
         u.enrolment_id,
         coalesce(
             x.fact,
             case
-                when jsonb_exists_any(u.exit_on, array['left_segment', 'clicked', 'rated_low', 'superseded'])
+                when jsonb_exists_any(u.exit_on, array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded'])
                     then passage_fact(u.definition, u.enrolment_id, :now)
             end
         ) as fact,

@@ -21,12 +21,23 @@ from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
 
-ExitRule = Literal["ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low", "superseded"]
+ExitRule = Literal[
+    "ordered", "reviewed", "returned", "cancelled", "left_segment", "clicked", "rated_low", "over",
+    "shipped", "delivered", "ticket_opened", "rated", "superseded",
+]  # fmt: skip
 ChannelName = Literal["email", "sms", "webhook", "banner"]
-StopRule = Literal["return_open", "ticket_open"]
-OrderEvent = Literal["placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded"]
+StopRule = Literal["return_open", "ticket_open", "recovery_open"]
+STOPS: tuple[StopRule, ...] = ("return_open", "ticket_open", "recovery_open")
+OrderEvent = Literal[
+    "placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded", "return_moved"
+]
 FeedName = Literal["orders", "reviews", "returns"]
-NEGATIVE = frozenset({"ordered", "reviewed"})
+Entity = Literal[
+    "consents", "products", "shipments", "returns", "reviews", "tickets", "external_events"
+]  # of a source's mapping
+NEGATIVE = frozenset({"ordered", "reviewed", "over"})
+# outside events that are worked out from what has not happened (docs/happenings.md)
+ABSENT = frozenset({"abandoned_checkout", "replenishment_due", "next_order_expected", "disengaged", "unseen"})
 # features that are made of what people have not done: a dead feed makes them true
 RESTING = frozenset({"stage", "recency_days", "r_score", "score"})
 
@@ -35,7 +46,9 @@ class Trigger(Strict):
     """What makes a customer a candidate. Exactly one of event, enters, leaves, date, occasion and external."""
 
     event: OrderEvent | None = Field(
-        None, description="an event of an order; returned: a return was asked for, return_received: it arrived"
+        None,
+        description="an event of an order; returned: a return was asked for, return_received: it arrived, "
+        "return_moved: each of asked for, received, refunded, exchanged",
     )
     enters: Slug | None = Field(None, description="the customer enters this segment (include/segments/<name>.yml)")
     leaves: Slug | None = Field(None, description="the customer leaves this segment")
@@ -51,10 +64,10 @@ class Trigger(Strict):
         description="from_now_on: only what happens after the campaign first ran; existing: also what happened up to max_age ago"
     )
     max_age: Duration = Field(description="an event older than this enrols nobody: no old news")
-    once_per: Literal["order", "episode", "customer"] = Field(
+    once_per: Literal["order", "episode", "customer", "parcel", "state"] = Field(
         "order",
         description="order: each order once; episode: each stay in the segment, each birthday, each outside event once; "
-        "customer: once in a lifetime",
+        "customer: once in a lifetime; parcel: each hand-over of a parcel (shipped); state: each state of a return (return_moved)",
     )
 
     @model_validator(mode="after")
@@ -68,6 +81,10 @@ class Trigger(Strict):
             raise ValueError(f'a trigger by {named[0]} has no order; write "once_per: episode" or "once_per: customer"')
         if self.event and self.once_per == "episode":
             raise ValueError('an order event needs "once_per: order" or "once_per: customer"')
+        if (self.once_per == "parcel") > (self.event == "shipped"):
+            raise ValueError('"once_per: parcel" goes with "event: shipped"')
+        if (self.once_per == "state") != (self.event == "return_moved"):
+            raise ValueError('"event: return_moved" and "once_per: state" go together')
         return self
 
     @property
@@ -84,12 +101,14 @@ class Trigger(Strict):
         the campaign did not run, by which the reach is widened.
         """
         reach: dict[str, Any] = {"now": now, "max_age": self.max_age + rest, "once_per": self.once_per}
+        if self.once_per in ("parcel", "state"):
+            what = {"parcel": "parcel", "state": "return"}[self.once_per]
+            return f"30_candidates_of_{what}", {"now": now, "max_age": self.max_age + rest}
         if self.event:
             return "30_candidates_of_event", reach | {"event": self.event}
-        if self.enters:
-            return "30_candidates_of_segment", reach | {"segment": self.enters}
-        if self.leaves:
-            return "30_candidates_of_departure", reach | {"segment": self.leaves}
+        if self.enters or self.leaves:
+            what = "segment" if self.enters else "departure"
+            return f"30_candidates_of_{what}", reach | {"segment": self.enters or self.leaves}
         if self.external:
             return "30_candidates_of_outside", reach | {"kind": self.external}
         if self.date:
@@ -114,9 +133,20 @@ class Audience(Strict):
 
     within: tuple[Slug, ...] = Field((), description="only members of at least one of these segments are enrolled")
     exclude: tuple[Slug, ...] = Field((), description="segments whose members are not enrolled")
+    only_if: Condition | None = Field(
+        None, description="only who fulfils this when the passage would begin; a step's only_if is asked at hand-over"
+    )
     holdout: float = Field(
         0.0, ge=0, le=0.5, description="share of customers left alone to measure the effect, 0 to 0.5"
     )
+
+
+class Contact(Strict):
+    """A person customers may turn to, named in the letters."""
+
+    name: str = Field(min_length=1, max_length=80)
+    email: str | None = Field(None, pattern=r"^[^@\s]+@[^@\s]+$", description="default: the shop's own address")
+    phone: str | None = None
 
 
 class Approval(Strict):
@@ -170,6 +200,14 @@ class Step(Strict):
         None, description="neighbouring steps of one branch are alternatives: the first whose only_if holds is sent"
     )
     expires_after: Duration = Field(description="not sent later than this after it was due")
+    office_hours: bool = Field(
+        False, description="put off to the next opening of `office` in the calendar, on the recipient's clock"
+    )
+    promotes: bool = Field(
+        False,
+        description="in a transactional campaign: this letter also promotes. Only for who agreed to marketing, and written as "
+        "the law asks of marketing; the next alternative of its branch takes the others",
+    )
     coupon: Coupon | None = None
 
     @model_validator(mode="after")
@@ -226,7 +264,12 @@ class Campaign(Strict):
         (), description="facts that end the passage, checked at planning and at hand-over"
     )
     stop_while: tuple[StopRule, ...] = Field(
-        ("return_open", "ticket_open"), description="while this is so, nothing is sent"
+        default_factory=lambda given: () if given.get("kind") == "transactional" else STOPS,
+        description="while this is so, nothing is sent; transactional mail stops for nothing",
+    )
+    contact: Contact | None = Field(None, description="a person customers may turn to, named in the letters")
+    needs: tuple[Entity, ...] = Field(
+        (), description="off until a scheduled source delivers all of these: what the campaign cannot do without"
     )
     needs_fresh_orders: bool | None = Field(
         None,
@@ -267,6 +310,11 @@ class Campaign(Strict):
         return self
 
     @property
+    def per_fact(self) -> bool:
+        """May a customer be in it twice at a time? It is about single orders, parcels, returns, or tells facts as they come."""
+        return self.kind == "transactional" or self.trigger.once_per in ("order", "parcel", "state")
+
+    @property
     def rests_on_absence(self) -> bool:
         """Would a dead feed make it mail people it should not? Then it waits for fresh data."""
         return bool(self.feeds)
@@ -286,7 +334,9 @@ class Campaign(Strict):
         if self.kind == "transactional" or not (
             self.trigger.enters
             or self.trigger.leaves
+            or self.trigger.external in ABSENT
             or NEGATIVE & set(self.exit_on)
+            or _unsure(self.audience.only_if)
             or any(_rests(step) for step in self.steps)
         ):
             return ()
@@ -348,6 +398,10 @@ class Campaign(Strict):
             lines.append(
                 f"{step.id}: {_step_in_words(step)}; not later than {in_words(step.expires_after)} after it was due."
             )
+        if self.audience.only_if:
+            lines.insert(1, f"Only for whom {self.audience.only_if.in_words()}.")
+        if self.needs:
+            lines.append(f"Needs a source that delivers: {', '.join(self.needs)}.")
         if self.exit_on:
             lines.append(f"Ends early when: {', '.join(self.exit_on)}.")
         if self.reentry != "once_per_anchor":
@@ -370,9 +424,12 @@ def _facts(step: Step) -> set[str | None]:
 
 def _rests(step: Step) -> bool:
     """Would a dead feed make this step's condition true, or its waiting end?"""
-    if step.wait_for and step.wait_for.event in NEGATIVE:
-        return True
-    leaves = [leaf for _, leaf in step.only_if.leaves()] if step.only_if else []
+    return (step.wait_for is not None and step.wait_for.event in NEGATIVE) or _unsure(step.only_if)
+
+
+def _unsure(condition: Condition | None) -> bool:
+    """Could a dead feed make this condition true?"""
+    leaves = [leaf for _, leaf in condition.leaves()] if condition else []
     return any(leaf.in_segment or leaf.happened in NEGATIVE or leaf.feature in RESTING for leaf in leaves)
 
 
@@ -392,6 +449,10 @@ def _step_in_words(step: Step) -> str:
         when += f", only if {step.only_if.in_words()}"
     if step.channel or step.channels:
         when += f", by {' or '.join(step.channels or (step.channel or '',))}"
+    if step.office_hours:
+        when += ", in office hours"
+    if step.promotes:
+        when += ", only to who agreed to marketing"
     if step.branch:
         when += f", as an alternative of “{step.branch}”"
     if step.variants:

@@ -9,7 +9,7 @@ from postlude import rendering, yamlfile
 from postlude.audience import FEATURES
 from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, Step
-from postlude.conditions import FACTS, operator_faults
+from postlude.conditions import ABOUT_AN_ORDER, EVENT, FACTS, Condition, operator_faults
 from postlude.errors import Fault, InputError
 from postlude.rendering import short
 from postlude.settings import settings
@@ -32,7 +32,34 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
         for channel in _channels_of(campaign, template):
             if channel != "email":
                 found += short.check(template, channel)
+    found += [
+        Fault(file, yamlfile.line_of(path, place), yamlfile.key_of(place), what)
+        for place, what in _promoting(campaign, names)
+    ]
     return list(dict.fromkeys(found))
+
+
+def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str]]:
+    """Letters of a transactional campaign that promote, and do not say so."""
+    for number, step in enumerate(campaign.steps):
+        if campaign.kind != "transactional" or step.promotes or "email" not in campaign.offers(step):
+            continue
+        for template in step.templates:
+            if template not in names:
+                continue
+            try:
+                held = rendering.promotions(template)
+            except rendering.TemplateFault:
+                continue  # told by itself
+            if held:
+                key = "template" if step.template else "variants"
+                yield (
+                    ("steps", number, key),
+                    (
+                        f"{template} holds {' and '.join(held)}, which makes an order mail advertising; take it out of the "
+                        'template, or write "promotes: true" and keep an alternative for who did not agree to marketing'
+                    ),
+                )
 
 
 def _channels_of(campaign: Campaign, template: str) -> list[str]:
@@ -81,9 +108,8 @@ def _segments(campaign: Campaign) -> Iterator[tuple[Place, str]]:
     named: list[tuple[Place, str | None]] = [(("trigger", key), getattr(trigger, key)) for key in ("enters", "leaves")]
     for key in ("within", "exclude"):
         named += [(("audience", key, i), name) for i, name in enumerate(getattr(campaign.audience, key))]
-    for number, step in enumerate(campaign.steps):
-        for place, leaf in step.only_if.leaves(("only_if",)) if step.only_if else ():
-            named.append((("steps", number, *place, "in_segment"), leaf.in_segment))
+    for place, leaf in _leaves(campaign):
+        named.append(((*place, "in_segment"), leaf.in_segment))
     for at, segment in named:
         if segment is not None and segment not in known:
             yield (
@@ -96,23 +122,40 @@ def _conditions(campaign: Campaign) -> Iterator[tuple[Place, str]]:
     kinds = {name: feature.kind for name, feature in FEATURES.items()} | {
         name: kind for name, (kind, _) in FACTS.items()
     }
+    for place, leaf in _leaves(campaign):
+        at = (*place, "feature")
+        if leaf.feature is None:
+            continue
+        if leaf.feature.startswith(EVENT):
+            if campaign.trigger.external is None:
+                yield (
+                    at,
+                    f"{leaf.feature} is what an outside event told, and this trigger is none: it would never be known",
+                )
+            continue
+        if leaf.feature not in kinds:
+            yield at, f'there is no feature "{leaf.feature}"{did_you_mean(leaf.feature, kinds)}'
+            continue
+        if not (campaign.trigger.event or campaign.trigger.external) and leaf.feature in ABOUT_AN_ORDER:
+            yield at, f"{leaf.feature} is about an order, and this trigger has no order: it would never be known"
+        if leaf.feature == "return_state" and campaign.trigger.once_per != "state":
+            yield at, 'return_state goes with a trigger by "event: return_moved": else it would never be known'
+        for what in operator_faults(leaf, kinds[leaf.feature]):
+            yield at, what
+        feature = FEATURES.get(leaf.feature)
+        given = [v for v in (leaf.is_, leaf.is_not, *(leaf.in_ or ())) if v is not None]
+        for value in given if feature and feature.choices else ():
+            if feature and value not in feature.choices:
+                yield at, f'{leaf.feature} is one of {", ".join(feature.choices)}, never "{value}"'
+
+
+def _leaves(campaign: Campaign) -> Iterator[tuple[Place, Condition]]:
+    """Every simple condition of the file, with its place."""
+    if campaign.audience.only_if:
+        yield from campaign.audience.only_if.leaves(("audience", "only_if"))
     for number, step in enumerate(campaign.steps):
-        for place, leaf in step.only_if.leaves(("only_if",)) if step.only_if else ():
-            at = ("steps", number, *place, "feature")
-            if leaf.feature is None:
-                continue
-            if leaf.feature not in kinds:
-                yield at, f'there is no feature "{leaf.feature}"{did_you_mean(leaf.feature, kinds)}'
-                continue
-            if campaign.trigger.event is None and leaf.feature in ("category", "order_amount"):
-                yield at, f"{leaf.feature} is about an order, and this trigger has no order: it would never be known"
-            for what in operator_faults(leaf, kinds[leaf.feature]):
-                yield at, what
-            feature = FEATURES.get(leaf.feature)
-            given = [v for v in (leaf.is_, leaf.is_not, *(leaf.in_ or ())) if v is not None]
-            for value in given if feature and feature.choices else ():
-                if feature and value not in feature.choices:
-                    yield at, f'{leaf.feature} is one of {", ".join(feature.choices)}, never "{value}"'
+        if step.only_if:
+            yield from step.only_if.leaves(("steps", number, "only_if"))
 
 
 def _calendar(campaign: Campaign) -> Iterator[tuple[Place, str]]:
@@ -142,8 +185,10 @@ def _closed(campaign: Campaign, step: Step, calendar: Calendar) -> str | None:
 
 
 def _outside(campaign: Campaign, step: Step, calendar: Calendar) -> str | None:
-    window = calendar.window_of(campaign.id)
-    if step.at is None or window.opens <= step.at < window.closes:
+    window = calendar.office if step.office_hours else calendar.window_of(campaign.id)
+    if step.office_hours and step.at and not window.opens <= step.at < window.closes:
+        return f"{step.at:%H:%M} lies outside the office hours, {window.opens:%H:%M} to {window.closes:%H:%M}; choose a time inside"
+    if campaign.kind == "transactional" or step.at is None or window.opens <= step.at < window.closes:
         return None
     return (
         f"{step.at:%H:%M} lies outside the send window of this campaign, {window.opens:%H:%M} to {window.closes:%H:%M}: it would "

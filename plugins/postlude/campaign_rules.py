@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 Broken = Iterator[tuple[Place, str]]
 
-ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low")
-RETURNS = ("returned", "return_received", "refunded")
+ABOUT_AN_ORDER = ("reviewed", "returned", "cancelled", "rated_low", "shipped", "delivered")
+RETURNS = ("returned", "return_received", "refunded", "return_moved")
 LONGEST_DELAY = timedelta(days=730)
 LONGEST_LIFE = timedelta(days=90)
 
@@ -26,6 +26,7 @@ def broken(campaign: Campaign) -> Broken:
     yield from _trigger(campaign)
     yield from _endings(campaign)
     yield from _feeds(campaign)
+    yield from _transactional(campaign)
     yield from _order_of_steps(campaign)
     yield from _branches(campaign.steps)
     for number, step in enumerate(campaign.steps):
@@ -41,6 +42,11 @@ def _trigger(campaign: Campaign) -> Broken:
         yield ("trigger", "max_age"), "must be at least 1 day for a date, or customers of other time zones are missed"
     if campaign.reentry != "once_per_anchor" and trigger.once_per == "customer":
         yield ("reentry",), '"once_per: customer" is once in a lifetime already; take one of the two out'
+    for place, leaf in audience.only_if.leaves(("audience", "only_if")) if audience.only_if else ():
+        if leaf.got or leaf.happened:
+            word = "got" if leaf.got else "happened"
+            what = f'"{word}" asks what came since the passage began, and none has begun; use the only_if of a step'
+            yield place, what
     for number, segment in enumerate(audience.exclude):
         if segment == trigger.enters:
             yield (
@@ -57,8 +63,13 @@ def _trigger(campaign: Campaign) -> Broken:
 def _endings(campaign: Campaign) -> Broken:
     trigger = campaign.trigger
     for number, rule in enumerate(campaign.exit_on):
-        if trigger.event is None and rule in ABOUT_AN_ORDER:
+        if trigger.event is None and trigger.external is None and rule in ABOUT_AN_ORDER:
             yield ("exit_on", number), f'"{rule}" is about an order, and this trigger has no order; take it out'
+        if rule == "over" and trigger.external is None:
+            yield (
+                ("exit_on", number),
+                '"over" needs a trigger by "external": what it tells is what can be over; take it out',
+            )
         if rule == "left_segment" and trigger.enters is None:
             yield ("exit_on", number), '"left_segment" needs a trigger that "enters" a segment; take it out'
         if (rule == "cancelled" and trigger.event == "cancelled") or (rule == "returned" and trigger.event in RETURNS):
@@ -66,6 +77,29 @@ def _endings(campaign: Campaign) -> Broken:
     if trigger.event in RETURNS and "return_open" in campaign.stop_while:
         at: Place = ("stop_while",) if "stop_while" in campaign.model_fields_set else ("trigger", "event")
         yield at, 'an open return would stop the mail about it; write "stop_while: [ticket_open]"'
+
+
+def _transactional(campaign: Campaign) -> Broken:
+    """Who bought is told, always and at once: no control group, nothing that stops it, and no promotion unasked."""
+    if campaign.kind != "transactional":
+        for number, step in enumerate(campaign.steps):
+            if step.promotes:
+                yield ("steps", number, "promotes"), "is for transactional campaigns; a marketing one promotes anyway"
+        return
+    if campaign.audience.holdout:
+        yield ("audience", "holdout"), "what people must be told is kept from nobody; take it out"
+    if campaign.stop_while:
+        yield ("stop_while",), "transactional mail stops for nothing; take it out"
+    if campaign.at_most_every:
+        yield ("at_most_every",), "transactional mail is told once for each fact, however many there are; take it out"
+    for number, step in enumerate(campaign.steps):
+        if step.coupon and not step.promotes:
+            what = 'a coupon makes this mail advertising; write "promotes: true", or take the coupon out'
+            yield ("steps", number, "coupon"), what
+        same = [other for other in campaign.steps if other.branch and other.branch == step.branch]
+        if step.promotes and all(other.promotes for other in same):
+            what = "who did not agree to marketing would get nothing; add an alternative of the same branch that does not promote"
+            yield ("steps", number, "promotes"), what
 
 
 def _feeds(campaign: Campaign) -> Broken:
@@ -155,9 +189,10 @@ def _step(campaign: Campaign, step: Step) -> Broken:
             ("expires_after",),
             "must be at least 1 day with wait_for: what happened is looked at when the campaign plans, once a day",
         )
-    if step.days_by_category and campaign.trigger.event is None:
+    if step.days_by_category and campaign.trigger.event is None and campaign.trigger.external is None:
         yield ("on_day_by_category",), "needs an order for its main item; use it with a trigger by event"
-    if step.wait_for and campaign.trigger.event is None and step.wait_for.event in ("reviewed", "returned"):
+    no_order = campaign.trigger.event is None and campaign.trigger.external is None  # an outside event may have one
+    if step.wait_for and no_order and step.wait_for.event in ("reviewed", "returned"):
         yield ("wait_for", "event"), f'"{step.wait_for.event}" is about an order, and this trigger has no order'
     if step.coupon and step.coupon.valid < timedelta(days=1):
         yield ("coupon", "valid"), "is shorter than a day: the code would be dead before the mail is read"

@@ -30,7 +30,17 @@ FACTS: dict[str, tuple[str, str]] = {
     "order_amount": ("number", "what that order came to"),
     "country": ("text", "country of the customer, two letters"),
     "locale": ("text", "language of the customer"),
+    "order_nth": ("number", "which order of the customer it is, 1 the first"),
+    "gift": ("flag", "is that order a gift?"),
+    "promise_days": ("number", "days from the order to the day it was promised for"),
+    "margin": ("number", "share of that order's price that is margin, where the shop tells what its products cost"),
+    "coupons_60d": ("number", "coupons given to the customer in the last 60 days"),
+    "asked_where": ("number", "earlier questions of the customer where an order is"),
+    "recommended": ("number", "recommendations for the customer that are in stock"),
+    "return_state": ("text", "what the passage tells of a return: requested, received, refunded, exchanged"),
 }
+ABOUT_AN_ORDER = frozenset({"category", "order_amount", "order_nth", "gift", "promise_days", "margin"})
+EVENT = "event."  # event.KEY: a detail of the outside event a passage began with
 _NUMBERS = ("at_least", "at_most", "more_than", "less_than")
 _OPERATORS = ("is", "is_not", "in", *_NUMBERS, "known")
 _FIELDS = {"is": "is_", "in": "in_"}
@@ -124,6 +134,8 @@ def operator_faults(condition: Condition, kind: str) -> Iterator[str]:
             yield f'{condition.feature} is a point in time: only "known" fits here; put the rule into a segment and use in_segment'
         elif kind == "text" and name in _NUMBERS:
             yield f'{condition.feature} is text, "{name}" compares numbers; use is, is_not or in'
+        elif kind == "flag" and (name not in ("is", "is_not") or any(not isinstance(v, bool) for v in values)):
+            yield f"{condition.feature} is true or false; write is: true or is: false"
         elif kind == "number" and any(isinstance(v, str | bool) for v in values):
             yield f"{condition.feature} is a number; write it without quotes, e.g. {name}: 3"
         elif kind == "text" and any(not isinstance(v, str) for v in values):

@@ -82,6 +82,8 @@ def explain(
     reachable = {
         None: "has an address and agreed to it",
         "no_consent": f"has not agreed to {campaign.topic} by {' or '.join(campaign.every_channel)}",
+        "consent_aged": "the consent was implied by a purchase or an inquiry, and that was too long ago for the law of their country",
+        "consent_notice_due": "agreed, and by the law of their country must be told so again first (`postlude consents due`)",
         "no_address": "has no usable address",
         "marketplace": "bought through a marketplace only",
     }

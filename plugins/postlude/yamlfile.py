@@ -73,6 +73,28 @@ def parse(text: str, file: str, model: type[M]) -> M:
     return loaded
 
 
+def texts(text: str, file: str) -> dict[str, tuple[str, int]]:
+    """The texts of a YAML file as dotted key -> (text, line). Raises InputError with every fault, values that are no text too."""
+    root, faults = _compose(text, file)
+    found: dict[str, tuple[str, int]] = {}
+
+    def collect(node: _Node, key: str) -> None:
+        for name, inner in node.content.items():
+            whole, line = f"{key}{name}", node.lines[name]
+            if isinstance(inner.content, dict):
+                collect(inner, f"{whole}.")
+            elif isinstance(inner.content, str):
+                found[whole] = (inner.content.rstrip("\n"), line)
+            else:
+                faults.append(Fault(file, line, whole, "must be text; put it in quotes"))
+
+    if root is not None:
+        collect(root, "")
+    if faults:
+        raise InputError(sorted(faults, key=lambda f: f.line))
+    return found
+
+
 def shown(path: Path | str) -> str:
     """`path` as people see it in messages: relative to the current directory when it lies below."""
     whole = Path(path).absolute()

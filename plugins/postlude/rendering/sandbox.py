@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_skeleton
+from babel.dates import format_date, format_skeleton, format_timedelta, match_skeleton
+from babel.lists import format_list
 from babel.numbers import format_currency, format_decimal, format_percent
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
@@ -28,6 +30,7 @@ from postlude.rendering.variables import CONTEXT, RenderError
 from postlude.yamlfile import did_you_mean
 
 MAX_RANGE, MAX_LOOPS, MAX_JOIN, MAX_URL = 100, 3, 20_000, 1900
+MAX_TURNS = 20_000  # of all loops of one text together; a mail with a hundred items takes a few hundred
 _URL = re.compile(
     r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE
 )
@@ -38,9 +41,16 @@ _URL = re.compile(
 
 def _url(value: Any) -> str:
     """The address, if it is http, https or mailto; else this person's mail is not rendered."""
-    if not isinstance(value, str) or len(value) > MAX_URL or not _URL.fullmatch(str(value).strip()):
+    address = _address(str(value)) if isinstance(value, str) and len(value) <= MAX_URL else ""
+    if not address:
         raise RenderError("an address for a link is missing or not http, https or mailto")
-    return str(value).strip()
+    return address
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> str:
+    """Stripped; empty when it is none. Kept, for each stands in the mail several times, and some in every mail."""
+    return text.strip() if _URL.fullmatch(text.strip()) else ""
 
 
 @pass_context
@@ -68,6 +78,40 @@ def _percent(context: Context, value: Any) -> str:
     return _format_percent(Decimal(str(value)), context["locale"])
 
 
+@pass_context
+def _plural(context: Context, value: Any, **forms: str) -> str:
+    """`{{ n|plural(one='# point', other='# points') }}`: the form this language uses for n, # becomes the number.
+
+    Names of forms: zero, one, two, few, many, other (CLDR). `other` must be there; Korean and Japanese need no more.
+    """
+    if "other" not in forms or not all(isinstance(text, str) for text in forms.values()):
+        raise RenderError("plural needs the form other='...'")
+    number, locale = Decimal(str(value)), babel_locale(context["locale"])
+    form = forms.get(locale.plural_form(abs(number)), forms["other"])
+    return form.replace("#", str(format_decimal(number, locale=locale)))
+
+
+@pass_context
+def _listed(context: Context, value: Any) -> str:
+    """`{{ names|listed }}`: a, b and c, as this language puts a list into a sentence."""
+    return str(format_list([str(entry) for entry in value][:MAX_RANGE], locale=babel_locale(context["locale"])))
+
+
+_NEAR = {"en": ("today", "tomorrow"), "ko": ("오늘", "내일"), "ja": ("本日", "明日")}
+
+
+@pass_context
+def _in_days(context: Context, value: Any) -> str:
+    """`{{ coupon.expires_on|in_days }}`: today, tomorrow, in 3 days; counted from the day of the mail."""
+    today = context.resolve("today")
+    if not isinstance(value, dt.date) or not isinstance(today, dt.date):
+        raise RenderError("a date is missing")
+    days, locale = (value - today).days, babel_locale(context["locale"])
+    if 0 <= days < 2 and locale.language in _NEAR:
+        return _NEAR[locale.language][days]
+    return str(format_timedelta(dt.timedelta(days), "day", threshold=10_000, add_direction=True, locale=locale))
+
+
 def _join(value: Any, between: str = "") -> str:
     text = str(between).join(str(entry) for entry in value)
     if len(text) > MAX_JOIN:
@@ -80,6 +124,29 @@ def _range(*bounds: int) -> range:
     if len(numbers) > MAX_RANGE:
         raise RenderError(f"range counts more than {MAX_RANGE}")
     return numbers
+
+
+_loops = threading.local()
+
+
+def start_counting() -> None:
+    """Called before each text: what its loops may still take."""
+    _loops.left = MAX_TURNS
+
+
+def _turns(value: Any) -> Any:
+    """Put around whatever a loop runs over (`bounded`): loops inside loops over long lists would never end."""
+    _loops.left -= len(value) if hasattr(value, "__len__") else MAX_RANGE
+    if _loops.left < 0:
+        raise RenderError(f"the loops of the template take more than {MAX_TURNS:,} turns")
+    return value
+
+
+def bounded(tree: nodes.Template) -> nodes.Template:
+    """The template with every loop counted."""
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, "_turns", [], [], None, None, lineno=loop.lineno)
+    return tree
 
 
 @lru_cache(maxsize=4096)
@@ -96,7 +163,18 @@ def _format_percent(value: Decimal, locale: str) -> str:
 def _format_date(value: dt.date, style: str, locale: str) -> str:
     if style in ("short", "medium", "long", "full"):
         return str(format_date(value, style, locale=babel_locale(locale)))
-    return str(format_skeleton(style, value, locale=babel_locale(locale)))
+    known = babel_locale(locale)
+    nearest = match_skeleton(style, known.datetime_skeletons)
+    if nearest is None:
+        return str(format_skeleton(style, value, locale=known))
+    pattern = str(known.datetime_skeletons[nearest].pattern)
+    for letter, short in (
+        ("M", "MMM"),
+        ("E", "E{1,3}"),
+    ):  # CLDR: the nearest pattern takes the width that was asked for
+        if letter * 4 in style:
+            pattern = re.sub(rf"(?<![{letter}(]){short}(?!{letter})", letter * 4, pattern)
+    return str(format_date(value, pattern, locale=known))
 
 
 @lru_cache(maxsize=512)
@@ -124,6 +202,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for nam
     "date": _date,
     "number": _number,
     "percent": _percent,
+    "plural": _plural,
+    "listed": _listed,
+    "in_days": _in_days,
     "join": _join,
 }
 TESTS = {name: DEFAULT_TESTS[name] for name in _TEST_NAMES.split()}
@@ -147,7 +228,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             autoescape=autoescape,
             undefined=StrictUndefined,
         )
-        self.filters = dict(FILTERS)
+        self.filters = {**FILTERS, "_turns": _turns}
         self.tests = dict(TESTS)
         self.globals = {"range": _range}
 
@@ -224,6 +305,24 @@ def _callable(node: nodes.Expr) -> bool:
             node.attr == "cycle" and isinstance(node.node, nodes.Name) and node.node.name == "loop"
         )
     return isinstance(node, nodes.Name) and node.name == "range"
+
+
+def used_variables(tree: nodes.Template) -> frozenset[str]:
+    """What a template asks for: `why`, `links.score`; a name alone where it is used as a whole, or its part is not written out."""
+    return frozenset(_used(tree))
+
+
+def _used(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Name):
+        yield node.name
+        return
+    if isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name):
+        part = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        if isinstance(part, str):
+            yield f"{node.node.name}.{part}"
+            return
+    for child in node.iter_child_nodes():
+        yield from _used(child)
 
 
 def unknown_variables(tree: nodes.Template, source: Source) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""What a template may use: the variables with their meaning, people to try a template on, and what a value may be."""
+"""What a template may use: the variables with their meaning, and what a value may be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from typing import Any
 
 from postlude.errors import PostludeError
 from postlude.rendering.theme import Theme
+
+_ITEM = {
+    "sku": "the shop's article number",
+    "url": "page of the item, or none",
+    "image_url": "picture of the item, or none",
+    "category": "category, or none",
+    "quantity": "how many of it",
+    "unit_price": "price of one, in the currency of the order",
+    "amount": "quantity times price",
+}
+_SHIPMENT = {
+    "of": "how many parcels there are in all",
+    "state": "packed, shipped or delivered",
+    "carrier": "name, or none",
+    "tracking_number": "as the carrier writes it, or none",
+    "tracking_url": "page of the carrier, or none",
+    "shipped_on": "date, or none",
+    "eta_on": "date on which it should arrive, or none",
+    "delivered_on": "date, or none",
+    "items[].name": "what is in it; may be empty when the shop does not say",
+    "items[].quantity": "how many of it",
+}
 
 # dotted path -> what it is; `[]` is an entry of a list, `*` any key. This is the manual of template variables.
 CONTEXT: Mapping[str, str] = {
@@ -28,39 +50,120 @@ CONTEXT: Mapping[str, str] = {
     "shop.loyalty_perks[]": "what members really get, one line each",
     "shop.news[].name": "what is new in the shop; the list may be empty",
     "shop.news[].url": "where it is",
+    "shop.faq_url": "questions and answers; may be empty",
+    "shop.logo.url": "`shop.logo` is none for a shop that writes its name instead",
+    "shop.logo.alt": "what stands there without pictures",
+    "shop.logo.width": "pixels",
+    "shop.logo.height": "pixels",
+    "shop.social[].name": "where else the shop is; the list may be empty",
+    "shop.social[].url": "its address there",
+    "today": "date of the mail on the customer's clock",
     "order.number": "the shop's order number; `order` is none for a campaign without one",
+    "order.state": "paid, packed, shipped, delivered, cancelled or returned",
     "order.placed_on": "date",
-    "order.delivered_on": "date, or none",
+    "order.shipped_on": "date of the first parcel, or none",
+    "order.promised_on": "date on which it should arrive, or none",
+    "order.delivered_on": "date of the last parcel, or none",
+    "order.currency": "three letters",
+    "order.subtotal": "amount of the items",
+    "order.shipping": "amount, 0 when it was free, or none",
+    "order.discount": "amount taken off, or none",
+    "order.tax": "amount included, or none",
+    "order.total": "amount paid",
+    "order.payment": "masked, e.g. Visa ending in 4242; or none",
+    "order.address[]": "lines of the address it goes to; may be empty",
+    "order.url": "the order's own page, or none",
     "item.name": "the main item of the order, or none",
-    "item.sku": "the shop's article number",
-    "item.url": "page of the item, or none",
-    "item.image_url": "picture of the item, or none",
-    "item.category": "category, or none",
-    "item.quantity": "how many of it were ordered",
-    "item.unit_price": "price of one, in the currency of the order",
+    **{f"item.{key}": told for key, told in _ITEM.items()},
     "items[].name": "all items of the order; may be empty",
-    "items[].sku": "the shop's article number",
-    "items[].url": "page of the item, or none",
-    "items[].image_url": "picture of the item, or none",
-    "items[].category": "category, or none",
-    "items[].quantity": "how many of it were ordered",
-    "items[].unit_price": "price of one, in the currency of the order",
+    **{f"items[].{key}": told for key, told in _ITEM.items()},
+    "shipment.number": "which parcel this mail is about (1, 2, ...); `shipment` is none for a mail about none",
+    **{f"shipment.{key}": told for key, told in _SHIPMENT.items()},
+    "shipments[].number": "all parcels of the order, in order; may be empty",
+    **{f"shipments[].{key}": told for key, told in _SHIPMENT.items()},
+    "refund.state": "requested, received, refunded or exchanged; `refund` is none without a return",
+    "refund.amount": "amount, or none",
+    "refund.currency": "three letters",
+    "refund.due_on": "date by which the money is back, or none",
+    "refund.label_url": "the label to send it back with, or none",
+    "bill.amount": "what is to be paid; `bill` is none without one",
+    "bill.currency": "three letters",
+    "bill.due_on": "date",
+    "bill.pay_url": "secure page to pay on",
     "coupon.code": "the customer's own code; `coupon` is none for a step without one",
     "coupon.percent": "whole number",
     "coupon.expires_on": "date, the last day on which it works",
     "referral.code": "the customer's own code for friends, for ever the same; `referral` is none without one",
+    "referral.url": "link that brings the code along, or none",
+    "recommendations[].name": "products for this customer, in stock, never bought or returned; may be empty",
+    "recommendations[].sku": "the shop's article number",
+    "recommendations[].url": "page of the product",
+    "recommendations[].image_url": "picture, or none",
+    "recommendations[].price": "as the catalogue says at hand-over",
+    "recommendations[].currency": "three letters",
+    "recommendations[].reason": "similar, complementary, bought_together, bestseller or again",
+    "recommendations[].because": "name of the item it rests on, or none",
+    "loyalty.points": "balance; `loyalty` is none for somebody who has not joined",
+    "loyalty.tier": "name of the tier",
+    "loyalty.next_tier": "name of the next one, or none",
+    "loyalty.points_to_next": "points it takes, or none",
+    "loyalty.expiring": "points that expire next, or none",
+    "loyalty.expires_on": "date on which they do, or none",
+    "loyalty.renews_on": "date on which the paid club renews, or none",
+    "loyalty.perks[]": "what the tier gives, one line each; may be empty",
+    "free_shipping.missing": "amount; `free_shipping` is none where there is no threshold, or it is reached",
+    "free_shipping.threshold": "amount",
+    "free_shipping.currency": "three letters",
+    "cart.items[].name": "what was left at the check-out; `cart` is none without one",
+    **{f"cart.items[].{key}": told for key, told in _ITEM.items()},
+    "cart.amount": "amount",
+    "cart.currency": "three letters",
+    "cart.url": "link that opens the cart again",
+    "product.name": "the product the mail is about (back in stock, price drop); `product` is none without one",
+    "product.sku": "the shop's article number",
+    "product.url": "its page",
+    "product.image_url": "picture, or none",
+    "product.price": "as the catalogue says at hand-over",
+    "product.old_price": "before the drop, or none",
+    "product.currency": "three letters",
+    "rating.score": "newest answer about the order or item, 0 to 10 or 1 to 5; `rating` is none without one",
+    "contact.name": "the person who looks after it; `contact` is none without one",
+    "contact.email": "address, or none",
+    "contact.phone": "number, or none",
+    "notice.title": "of a service notice; `notice` is none without one",
+    "notice.text": "what changed",
+    "notice.valid_until": "date",
+    "event.kind": "what began the passage of an `external` trigger",
+    "event.on": "its date",
+    "event.*": "facts that came with the event of an `external` trigger; `event` is none without one",
     "links.unsubscribe": "page with one button",
     "links.preferences": "page on which people choose what they get",
     "links.score.*": "`links.score['1']` ... `links.score['5']`: answers the one question",
+    "links.nps.*": "`links.nps['0']` ... `links.nps['10']`, or `links.nps` is none",
+    "links.page": "the customer's own page, or none",
+    "links.booking": "where a call is booked, or none",
     "links.shop": "the shop",
     "campaign.id": "id of the campaign file",
     "campaign.name": "its name",
     "step.id": "id of the step",
     "why": "one sentence: why the customer gets this mail",
     "locale": "language this mail is written in",
+    "direction": "ltr or rtl, of that language",
     "subject": "in the mail itself: the finished subject",
     "preheader": "in the mail itself: the finished preview line",
 }
+
+# what a mail has when nobody gives it: templates ask `{% if shipments %}` without asking whether it is there
+EMPTY: Mapping[str, Any] = {
+    **dict.fromkeys((
+        "order", "item", "shipment", "refund", "bill", "coupon", "referral", "loyalty", "free_shipping", "cart", "product",
+        "rating", "contact", "notice", "event", "today",
+    )),
+    "items": [], "shipments": [], "recommendations": [],
+}  # fmt: skip
+
+
+LINKS = dict.fromkeys(("nps", "page", "booking"))  # links that not every mail has
 
 
 class RenderError(PostludeError):
@@ -125,59 +228,8 @@ def first_name(text: Any) -> str:
     return "" if len(name) > 40 or _NO_NAME.search(name) else name
 
 
-def shop_of(theme: Theme) -> dict[str, Any]:
-    """The theme's facts about the shop, as the template variable `shop`."""
-    return dict(theme.shop.model_dump(mode="json"))
-
-
-# ---------------------------------------------------------------- people to try a template on
-
-
-def samples(template: str = "") -> dict[str, dict[str, Any]]:
-    """Contexts of invented people, by name: the usual one, one without a first name, and awkward ones."""
-    item = {
-        "name": "Waxed canvas weekender bag",
-        "sku": "BAG-114",
-        "url": "https://shop.example/p/bag-114",
-        "image_url": None,
-        "category": "bags",
-        "quantity": 1,
-        "unit_price": Decimal("129.00"),
-    }
-    others = [
-        {**item, "name": "Linen market tote", "sku": "BAG-120", "url": "https://shop.example/p/bag-120"},
-        {**item, "name": "Leather luggage tag", "sku": "ACC-031", "url": "https://shop.example/p/acc-031"},
-        {**item, "name": "Merino travel blanket", "sku": "HOM-208", "url": "https://shop.example/p/hom-208"},
-    ]
-    link = "https://mail.shop.example"
-    ana: dict[str, Any] = {
-        "customer": {"first_name": "Ana", "locale": "en", "country": "GB"},
-        "order": {"number": "10482", "placed_on": dt.date(2026, 9, 14), "delivered_on": dt.date(2026, 9, 18)},
-        "item": item,
-        "items": others,
-        "coupon": {"code": "K7RW2MXQ94", "percent": 15, "expires_on": dt.date(2026, 11, 2)},
-        "referral": {"code": "H4XB7QWKM2"},
-        "links": {
-            "unsubscribe": f"{link}/u/sample",
-            "preferences": f"{link}/p/sample",
-            "score": {str(n): f"{link}/s/sample-{n}" for n in range(1, 6)},
-            "shop": "https://shop.example/",
-        },
-        "campaign": {"id": template.split("/", 1)[0] or "sample", "name": "Sample"},
-        "step": {"id": template.rpartition("/")[2] or "sample"},
-        "why": "You get this mail because you bought from us and agreed to hear from us.",
-    }
-
-    def named(first: str, /, **item_too: Any) -> dict[str, Any]:
-        return {**ana, "customer": {**ana["customer"], "first_name": first}, "item": {**item, **item_too}}
-
-    return {
-        "ana": ana,
-        "no name": {**named("", url=None, image_url=None, category=None), "items": []},
-        "picture": named("Ana", image_url="https://shop.example/i/bag-114.jpg"),
-        "markup": named("<img src=x onerror=alert(1)>", name="Mug <b>\"blue\"</b> & 'co' {{7*7}}"),
-        "header": named("Eve\r\nBcc: all@customers.example", name="Tea\r\nSubject: free\u2028money"),
-        "right to left": named("נועה", name="תיק בד"),
-        "emoji": named("Zoë 👩‍👩‍👧", name="Party hat 🎉"),
-        "long": named("A" * 300, name="Very long product name " * 40),
-    }
+def shop_of(theme: Theme, language: str = "") -> dict[str, Any]:
+    """The theme's facts about the shop, as the template variable `shop`; in this language where the theme has it."""
+    facts = dict(theme.shop.model_dump(mode="json"))
+    said = theme.in_language.get(language) or theme.in_language.get(language.partition("-")[0])
+    return facts | (said.model_dump(mode="json", exclude_none=True) if said else {})

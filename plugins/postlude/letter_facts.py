@@ -1,0 +1,172 @@
+"""What a letter says of an order, its parcels, a return, a bill: from the row of a message to variables of templates.
+
+The names are those of rendering.CONTEXT; whatever the shop did not tell is None or an empty list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Row
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+# what `facts` tells
+NAMES = frozenset({
+    "order", "item", "items", "shipment", "shipments", "refund", "bill", "rating", "event", "product", "cart", "notice", "contact",
+})  # fmt: skip
+BILLS = ("payment_failed", "renewal_due")  # events that ask for money
+
+
+def local_day(at: datetime | str | None, zone: str) -> date | None:
+    """The day on the customer's clock."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return at.astimezone(ZoneInfo(zone)).date() if at else None
+
+
+def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES) -> dict[str, Any]:
+    """What `names` ask for of the order and the event this message is about; definition: of the campaign."""
+    parcels = [_parcel(row, number, letter) for number, row in enumerate(letter.shipments or (), 1)]
+    event = _event(letter) if letter.event is not None else None
+    items = letter.items
+    known: dict[str, Callable[[], Any]] = {
+        "order": lambda: _order(letter, parcels) if letter.order_number else None,
+        "item": lambda: items[0] if items else None,
+        "items": lambda: items,
+        "shipment": lambda: _shipment(letter, parcels),
+        "shipments": lambda: parcels,
+        "refund": lambda: _refund(letter, event),
+        "bill": lambda: _bill(event) if letter.event_kind in BILLS else None,
+        "rating": lambda: {"score": letter.score} if letter.score is not None else None,
+        "event": lambda: event,
+        "product": lambda: _product(event, letter.currency),
+        "cart": lambda: _cart(event, letter.currency),
+        "notice": lambda: _notice(event),
+        "contact": lambda: _contact(event, definition.get("contact")),
+    }
+    return {name: known[name]() for name in names}
+
+
+def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
+    return mine or (parcels[0] if len(parcels) == 1 else None)
+
+
+def _order(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]:
+    subtotal = sum((row["amount"] for row in letter.items), start=0)
+    left = [parcel["shipped_on"] for parcel in parcels if parcel["shipped_on"]]
+    states = (
+        ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at), ("shipped", left)
+    )  # fmt: skip
+    return {
+        "number": letter.order_number,
+        "state": next((state for state, reached in states if reached), "paid"),
+        "placed_on": local_day(letter.placed_at, letter.zone),
+        "shipped_on": min(left, default=None),
+        "promised_on": letter.promised_on,
+        "delivered_on": local_day(letter.delivered_at, letter.zone),
+        "currency": letter.order_currency,
+        "subtotal": subtotal,
+        "shipping": letter.shipping_amount,
+        "discount": letter.discount_amount,
+        "tax": letter.tax_amount,
+        "total": letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or subtotal,
+        "payment": letter.payment,
+        "address": [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
+        "url": letter.order_url,
+    }
+
+
+def _parcel(row: Mapping[str, Any], number: int, letter: Row[Any]) -> dict[str, Any]:
+    return {
+        "number": number,
+        "of": len(letter.shipments),
+        "state": "delivered" if row["delivered_at"] else "shipped" if row["shipped_at"] else "packed",
+        "carrier": row["carrier"],
+        "tracking_number": row["tracking_number"],
+        "tracking_url": row["tracking_url"],
+        "shipped_on": local_day(row["shipped_at"], letter.zone),
+        "eta_on": date.fromisoformat(row["eta_on"]) if row["eta_on"] else None,
+        "delivered_on": local_day(row["delivered_at"], letter.zone),
+        "items": [],
+    }
+
+
+def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    told = getattr(letter, "return")
+    if told is None:
+        return None
+    due = date.fromisoformat(told["due_on"]) if told["due_on"] else (event or {}).get("due_on")
+    return {
+        "state": next((state for state in ("exchanged", "refunded", "received") if told[state]), "requested"),
+        "amount": told["amount"],
+        "currency": letter.order_currency,
+        "due_on": due if isinstance(due, date) else None,
+        "label_url": told["label_url"],
+    }
+
+
+def _event(letter: Row[Any]) -> dict[str, Any]:
+    """The details as told, days as dates; and what it is and when."""
+    told = {
+        key: date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
+        for key, value in letter.event.items()
+    }
+    return told | {"kind": letter.event_kind, "on": local_day(letter.event_at, letter.zone)}
+
+
+def _bill(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not event or event.get("amount") is None or not event.get("url"):
+        return None
+    return {
+        "amount": event["amount"],
+        "currency": event.get("currency"),
+        "due_on": event.get("due_on") or event.get("renews_on"),
+        "pay_url": event["url"],
+    }
+
+
+def _product(event: Mapping[str, Any] | None, currency: str) -> dict[str, Any] | None:
+    if not event or not event.get("sku") or event.get("price") is None:
+        return None
+    return {
+        "name": event.get("name"),
+        "sku": event["sku"],
+        "url": event.get("url"),
+        "image_url": event.get("image_url"),
+        "price": event["price"],
+        "old_price": event.get("was"),
+        "currency": event.get("currency") or currency,
+    }
+
+
+def _cart(event: Mapping[str, Any] | None, currency: str) -> dict[str, Any] | None:
+    if not event or not isinstance(event.get("items"), list) or not event.get("url"):
+        return None
+    keys = ("name", "sku", "url", "image_url", "category", "quantity", "unit_price")
+    items = [dict.fromkeys(keys) | item for item in event["items"] if isinstance(item, dict)]
+    for item in items:
+        item["amount"] = (item["quantity"] or 1) * item["unit_price"] if item["unit_price"] is not None else None
+    return {
+        "items": items,
+        "amount": event.get("amount"),
+        "currency": event.get("currency") or currency,
+        "url": event["url"],
+    }
+
+
+def _notice(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not event or not event.get("text"):
+        return None
+    return {"title": event.get("title"), "text": event["text"], "valid_until": event.get("valid_until")}
+
+
+def _contact(event: Mapping[str, Any] | None, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Who looks after it: the owner told with the event, else whom the campaign file names."""
+    if not event or not event.get("owner"):
+        return dict(named) if named else None
+    return {"name": event["owner"], "email": event.get("owner_email"), "phone": event.get("owner_phone")}
