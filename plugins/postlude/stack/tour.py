@@ -78,6 +78,7 @@ def one_pass(stack: Stack) -> dict[str, Any]:
         segmented = _finish(stack, api, dags, "segment", after=ingested)
         for campaign in campaigns:
             _finish(stack, api, dags, campaign, after=segmented)
+        api.unpause("transactional")
         _finish(stack, api, dags, "transactional")
         for dag_id in dags:
             api.unpause(dag_id)  # from now on, also what has a clock of its own
