@@ -16,16 +16,23 @@ from test_message import MESSAGE
 def test_a_template_gets_every_variable_it_asks_for_and_no_other_is_made(template: str) -> None:
     for found in rendering.in_all_languages(template, rendering.load_theme()):
         for person, context in list(rendering.samples(template).items())[:2]:
-            links, facts = letter._needs(found.uses)
+            links, facts, more = letter._needs(found.uses)
             cut = {name: value for name, value in context.items() if name in facts or name not in letter_facts.NAMES}
             cut["links"] = {name: context["links"][name] for name in links if name in context["links"]}
+            if facts and not more and context["order"]:
+                cut["order"] = {k: v for k, v in context["order"].items() if f"order.{k}" in letter_facts.AT_HAND}
             assert found.content(cut) == found.content(context), (template, found.locale, person)
 
 
 def test_a_link_that_nobody_asks_for_is_not_signed() -> None:
-    assert letter._needs(frozenset({"links.unsubscribe", "why"})) == (("unsubscribe",), set())
-    assert letter._needs(frozenset({"links", "items"})) == (("unsubscribe", "preferences", "score", "shop"), {"items"})
-    assert letter._needs(frozenset({"links.score", "order.number"})) == (("score",), {"order"})
+    assert letter._needs(frozenset({"links.unsubscribe", "why"})) == (("unsubscribe",), set(), False)
+    assert letter._needs(frozenset({"links", "items"})) == (
+        ("unsubscribe", "preferences", "score", "shop"),
+        {"items"},
+        True,
+    )
+    assert letter._needs(frozenset({"links.score", "order.number", "order.?"})) == (("score",), {"order"}, False)
+    assert letter._needs(frozenset({"order.?", "order.total"})) == ((), {"order"}, True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -143,14 +144,14 @@ class Desk:
         return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
 
     def speaks_of(self, template: str, channel: str = "email") -> frozenset[str]:
-        """The variables, by their first names, that the template uses in any language; all of them where it is no mail."""
+        """The variables that the template uses in any language, as rendering.Compiled.uses; all of them where it is no mail."""
         if channel != "email":
-            return _ALL_NAMES
+            return _ALL
         try:
             found = rendering.in_all_languages(template, rendering.load_theme())
-            return frozenset(path.partition(".")[0].removesuffix("[]") for ready in found for path in ready.uses)
+            return frozenset(path for ready in found for path in ready.uses)
         except InputError:
-            return _ALL_NAMES  # somebody will be told at the first letter
+            return _ALL  # somebody will be told at the first letter
 
     def _template(self, name: str, locale: str, shop: str) -> rendering.Compiled:
         known = self._templates.get((name, locale, shop))
@@ -194,16 +195,22 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_ALL_NAMES = frozenset(path.partition(".")[0].removesuffix("[]") for path in _ALL)
 _LINKS = ("unsubscribe", "preferences", "score", "shop")
 
 
+def asks(uses: Collection[str]) -> bool:
+    """Does a template with these variables ask for what costs as much as all else that is known of a message?"""
+    return any(
+        p.partition(".")[0].removesuffix("[]") in letter_facts.NAMES and p not in letter_facts.AT_HAND for p in uses
+    )
+
+
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Of these paths (rendering.CONTEXT) the links, and what there is of the order or event."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], bool]:
+    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event, and whether more than is at hand."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots
+    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots, asks(uses)
 
 
 def _context(
@@ -216,7 +223,7 @@ def _context(
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, wanted = _needs(uses)
+    linked, wanted, more = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
@@ -231,7 +238,9 @@ def _context(
         "step": {"id": letter.step_id},
         "why": line(definition["why"]),
     }
-    if wanted:
+    if wanted and not more:
+        context["order"] = rendering.plain(letter_facts.order_at_hand(letter))
+    elif wanted:
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
         context |= rendering.plain(letter_facts.facts(letter, definition, wanted))

@@ -18,6 +18,11 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 NAMES = frozenset({
     "order", "item", "items", "shipment", "shipments", "refund", "bill", "rating", "event", "product", "cart", "notice", "contact",
 })  # fmt: skip
+# of these the row of a message knows without further questions
+AT_HAND = frozenset(
+    f"order.{part}"
+    for part in ("?", "number", "placed_on", "delivered_on", "promised_on", "currency", "payment", "url")
+)
 BILLS = ("payment_failed", "renewal_due")  # events that ask for money
 
 
@@ -51,6 +56,19 @@ def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str
     return {name: known[name]() for name in names}
 
 
+def order_at_hand(letter: Row[Any]) -> dict[str, Any] | None:
+    """The order, as far as AT_HAND."""
+    return letter.order_number and {
+        "number": letter.order_number,
+        "placed_on": local_day(letter.placed_at, letter.zone),
+        "delivered_on": local_day(letter.delivered_at, letter.zone),
+        "promised_on": letter.promised_on,
+        "currency": letter.order_currency,
+        "payment": letter.payment,
+        "url": letter.order_url,
+    }
+
+
 def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any] | None:
     mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
     return mine or (parcels[0] if len(parcels) == 1 else None)
@@ -63,21 +81,15 @@ def _order(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]:
         ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at), ("shipped", left)
     )  # fmt: skip
     return {
-        "number": letter.order_number,
+        **(order_at_hand(letter) or {}),
         "state": next((state for state, reached in states if reached), "paid"),
-        "placed_on": local_day(letter.placed_at, letter.zone),
         "shipped_on": min(left, default=None),
-        "promised_on": letter.promised_on,
-        "delivered_on": local_day(letter.delivered_at, letter.zone),
-        "currency": letter.order_currency,
         "subtotal": subtotal,
         "shipping": letter.shipping_amount,
         "discount": letter.discount_amount,
         "tax": letter.tax_amount,
         "total": letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or subtotal,
-        "payment": letter.payment,
         "address": [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
-        "url": letter.order_url,
     }
 
 

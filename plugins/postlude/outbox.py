@@ -23,7 +23,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from postlude import claims as about_products
-from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
+from postlude import db, freshness, letter_extras, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -31,7 +31,7 @@ from postlude.channels import INTEND, Channel, Send
 from postlude.errors import InputError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.letter import Desk, definition_of
+from postlude.letter import Desk, asks, definition_of
 from postlude.loop import Loop
 from postlude.message import Message, Outcome, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
@@ -306,9 +306,9 @@ class Outbox:
         if not claims:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
-        speaks = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
-        # they cost as much as all else that is known
-        with_facts = any(not names.isdisjoint(letter_facts.NAMES) for names in speaks.values())
+        uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
+        with_facts = any(asks(paths) for paths in uses.values())
+        speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]

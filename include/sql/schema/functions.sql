@@ -838,7 +838,8 @@ language sql stable parallel safe as $$
             and postlude.newer_turn_due(e.enrolment_id, now_) then 'superseded'
         when definition -> 'exit_on' ? 'superseded' and exists (
             select from postlude.enrolments as n
-            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.enrolled_at <= now_
+              and (n.anchor_at, n.enrolled_at) > (e.anchor_at, e.enrolled_at)
               and case
                   when e.anchor_key like 'return:%'
                       then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
@@ -888,7 +889,7 @@ language sql stable parallel safe as $$
         select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
         from postlude.external_events as x
         where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-        order by x.known_at, x.source_id, x.event_key limit 1), '{}') end
+        order by anchor_key_ = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1), '{}') end
     from postlude.customers as c
     join postlude.sources as s on s.source_id = c.source_id
     left join postlude.customer_features as f on f.customer_id = c.customer_id
