@@ -47,7 +47,8 @@ def change(world: World, sku: str, when: str, **values: Any) -> None:
     with db.transaction(world.engine) as conn:
         conn.exec_driver_sql(
             "create temporary table staging_products (sku text, name text, category text, price numeric, url text, image_url text, "
-            "in_stock boolean, stock numeric, updated_at timestamptz, _file int, _row int, problems text[] default '{}') on commit drop"
+            "in_stock boolean, stock numeric, cost numeric, updated_at timestamptz, "
+            "_file int, _row int, problems text[] default '{}') on commit drop"
         )
         conn.execute(
             text("""insert into staging_products (sku, name, category, price, url, image_url, in_stock, stock, updated_at)

@@ -222,7 +222,7 @@ function rules() {
 
 // ---------------------------------------------------------------- changing it
 
-const campaignField = (all) => field("campaign", "Campaign", state.campaigns.filter((one) => !one.id.startsWith("special")).map((one) => [one.id, one.name]), all);
+const campaignField = (all) => field("campaign", "Campaign", state.campaigns.filter((one) => !state.specials.some((special) => special.id === one.id)).map((one) => [one.id, one.name]), all);
 
 function field(name, words, options, first) {
   if (options) return h("label", {}, words, h("select", { name }, first ? h("option", { value: first[0] }, first[1]) : null, options.map(([value, text]) => h("option", { value }, text))));
