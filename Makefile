@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 unexport PYTHONDONTWRITEBYTECODE  # without .pyc files, Airflow takes three times as long to start
 .DEFAULT_GOAL := help
-.PHONY: help demo up down logs status test test-all lint format screenshots lock clean
+.PHONY: help demo up down logs status test test-all lint format screenshots gallery lock clean
 
 help: ## list these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ format: $(VENV)/.dev ## bring the code into shape
 
 screenshots: $(VENV)/.dev ## pictures for the docs, from a running stack (needs Chromium)
 	@$(BIN)/python tools/screenshots.py
+
+gallery: $(VENV)/.dev ## pictures of every mail in docs/gallery (needs Chromium; ARGS="win_back/coupon")
+	@$(BIN)/python tools/gallery.py $(ARGS)
 
 # ---- packages
 

@@ -8,67 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from postlude import rendering
+from postlude import preview, rendering
 from postlude.errors import InputError
 from postlude.rendering import check, render, samples
 from postlude.settings import settings
 
-# as docs/blocks.md tells: block -> what its include hands over
-BLOCKS = {
-    "hello": "",
-    "title": "text=t.say",
-    "heading": "text=t.say",
-    "text": "text=t.say",
-    "soft": "text=t.say",
-    "button": "text=t.say, href=links.shop",
-    "link": "text=t.say, href=links.shop",
-    "picture": "src=item.image_url, alt=item.name",
-    "notice": 'title="A title", text=t.say',
-    "divider": "",
-    "items": "",
-    "totals": "",
-    "order_state": "",
-    "tracking": "",
-    "parcels": "",
-    "address": "",
-    "refund": "",
-    "bill": "",
-    "recommendations": "",
-    "product": "",
-    "coupon": "",
-    "points": "",
-    "perks": "",
-    "free_shipping": "",
-    "referral": "",
-    "stars": "",
-    "nps": "high=t.say",
-    "faq": "",
-    "support": "",
-    "care": "one=t.say, two=t.say, three=t.say",
-    "news": "",
-}
 LANGUAGES = ("en", "ko", "ja")
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped blocks, and two templates that use all of them."""
-    folder = tmp_path_factory.mktemp("blocks") / "templates"
-    shutil.copytree(settings().include / "templates" / "_base", folder / "_base")
+    """The shipped blocks, and templates that use all of them: t/all, and t/cart for the items of a cart."""
+    folder = preview.block_shelf(tmp_path_factory.mktemp("blocks") / "templates", LANGUAGES)
     (folder / "t").mkdir()
-    for name, chosen in (("all", BLOCKS), ("cart", {"items": "items=cart.items, currency=cart.currency"})):
-        for kind in ("mjml", "txt"):
-            rows = [
-                f'{{% include "_base/{block}.{kind}.j2"{" with " + given if given else ""} %}}'
-                for block, given in chosen.items()
-            ]
-            frame = '{% extends "_base/mail.mjml.j2" %}\n{% block card %}\nROWS\n{% endblock %}'
-            foot = 'ROWS\n{% include "_base/footer.txt.j2" %}\n'
-            (folder / f"t/{name}.{kind}.j2").write_text(
-                (frame if kind == "mjml" else foot).replace("ROWS", "\n".join(rows))
-            )
-        for language in LANGUAGES:
-            (folder / f"t/{name}.{language}.yml").write_text("subject: s\npreheader: p\nsay: Some words.\n")
+    cart = {"mjml": "items=cart.items, currency=cart.currency", "txt": "items=cart.items, currency=cart.currency"}
+    for kind, given in cart.items():
+        sheets = "\n".join((folder / f"blocks/sheet_{n}.{kind}.j2").read_text() for n in (1, 2, 3))
+        rows = "\n".join(re.findall(r'\{% include "_base/(?!footer).*?%\}', sheets))
+        for name, body in (("all", rows), ("cart", f'{{% include "_base/items.{kind}.j2" with {given} %}}')):
+            whole = '{% extends "_base/mail.mjml.j2" %}{% block card %}' + body + "{% endblock %}"
+            text = body + '\n{% include "_base/footer.txt.j2" %}\n'
+            (folder / f"t/{name}.{kind}.j2").write_text(whole if kind == "mjml" else text)
+    for language in LANGUAGES:
+        for name in ("all", "cart"):
+            shutil.copy(folder / f"blocks/sheet_1.{language}.yml", folder / f"t/{name}.{language}.yml")
     return folder
 
 
@@ -82,7 +45,7 @@ def test_every_block_there_is_stands_in_the_manual_and_here() -> None:
     parts = {"mail", "look", "footer", "gap", "ends", "answers", "reason"}
     there = {path.name.split(".")[0] for path in folder.glob("*.j2")} - parts
     manual = (Path(__file__).parents[1] / "docs" / "blocks.md").read_text()
-    assert there == set(BLOCKS)
+    assert there == set(preview.BLOCKS)
     assert [name for name in there if f"`{name}`" not in manual] == []
     assert [name for name in there if len(list(folder.glob(f"{name}.*.j2"))) != 2] == []
 

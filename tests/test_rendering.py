@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from postlude import rendering
 from postlude.errors import InputError
-from postlude.rendering import CONTEXT, Content, RenderError, TemplateFault, check, names, render, samples
+from postlude.rendering import CONTEXT, Content, RenderError, TemplateFault, check, mjml, names, render, samples
 from postlude.rendering import source as sources
 
 SHIPPED = [
@@ -206,8 +206,8 @@ def test_loops_survive_inside_tables_between_sections_and_between_columns(shelf:
 
 def test_mjml_is_compiled_once_for_any_number_of_people(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
-    original = sources.mjml2html
-    monkeypatch.setattr(sources, "mjml2html", lambda *a, **k: compiled.append(1) or original(*a, **k))
+    original = mjml.mjml2html
+    monkeypatch.setattr(mjml, "mjml2html", lambda *a, **k: compiled.append(1) or original(*a, **k))
     shelf.mail("<mj-text>{{ why }} once only</mj-text>")
     for number in range(20):
         assert f"{number} once only" in shelf.render(why=str(number)).html
@@ -233,7 +233,7 @@ def test_a_tag_that_mjml_repeats_or_moves_is_a_fault() -> None:
         sources.Piece(text, sources.Origin("m", n + 1, text), True)
         for n, text in enumerate(("{% if a %}", "{% endif %}"))
     ]
-    assert [p.text for p in sources._tags_back("<p>qzj0zqxqzj1zq</p>", tags, START)] == [
+    assert [p.text for p in mjml._tags_back("<p>qzj0zqxqzj1zq</p>", tags, START)] == [
         "<p>",
         "{% if a %}",
         "x",
@@ -242,7 +242,7 @@ def test_a_tag_that_mjml_repeats_or_moves_is_a_fault() -> None:
     ]
     for compiled in ("qzj1zq qzj0zq", "qzj0zq qzj1zq qzj1zq", "qzj0zq qzj0zq qzj1zq"):
         with pytest.raises(TemplateFault, match="moves or repeats"):
-            list(sources._tags_back(compiled, tags, START))
+            list(mjml._tags_back(compiled, tags, START))
 
 
 def test_a_layout_holds_the_frame_and_the_page_fills_its_blocks(shelf: Shelf) -> None:

@@ -456,7 +456,7 @@ def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Messa
 
     Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
     """
-    theme = rendering.load_theme()
+    theme = rendering.load_theme(shop=letter.source_id)
     definition = _definition(letter.definition)
     step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
     if step is None:

@@ -26,6 +26,8 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError,
 from postlude import yamlfile
 from postlude.errors import Fault
 from postlude.rendering import words as vocabulary
+from postlude.rendering.mjml import compile_mjml
+from postlude.rendering.people import samples
 from postlude.rendering.sandbox import Sandbox, babel_locale, refused, unknown_variables
 from postlude.rendering.source import (
     Origin,
@@ -33,13 +35,12 @@ from postlude.rendering.source import (
     Source,
     TemplateFault,
     assemble,
-    compile_mjml,
     directives,
     flatten,
     pieces_of,
 )
 from postlude.rendering.theme import Theme, load_theme
-from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, first_name, line, plain, samples, shop_of
+from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, first_name, line, plain, shop_of
 from postlude.settings import settings
 
 __all__ = [
@@ -172,11 +173,16 @@ def promotions(template: str, *, folder: Path | None = None) -> list[str]:
 
     Raises TemplateFault.
     """
+    used = used_names(template, folder=folder)
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
+def used_names(template: str, *, folder: Path | None = None) -> set[str]:
+    """The variables a mail uses, as `item` and `item.name`. Raises TemplateFault."""
     compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
-    used = {
+    return {
         name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
     }
-    return [words for name, words in PROMOTIONS.items() if name in used]
 
 
 class Part:
@@ -348,7 +354,7 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
     # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
     written = chosen or words.language
     spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
-    shop: dict[str, Any] = shop_of(theme)
+    shop: dict[str, Any] = shop_of(theme, spoken)
     direction = babel_locale(spoken).text_direction
     return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts)
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from postlude import rendering, texting, yamlfile
 from postlude.errors import Fault
 from postlude.rendering import words
+from postlude.rendering.people import samples
 from postlude.rendering.source import TemplateFault, assemble, flatten
 from postlude.rendering.theme import Theme, load_theme
-from postlude.rendering.variables import EMPTY, RenderError, first_name, plain, samples, shop_of
+from postlude.rendering.variables import EMPTY, RenderError, first_name, plain, shop_of
 from postlude.settings import settings
 
 TITLED = ("banner", "webhook")
@@ -71,11 +72,11 @@ def render(
     if path is None:
         raise TemplateFault(f'"{template}" has no words for {channel}; add include/templates/{template}.{channel}.j2')
     values = {**EMPTY, **plain(dict(context))}
-    values.setdefault("shop", shop_of(theme))
-    values["locale"] = locale
+    part, values["locale"] = _part(path, theme, folder, template, locale)
+    values.setdefault("shop", shop_of(theme, values["locale"]))
     if isinstance(customer := values.get("customer"), dict):
         customer["first_name"] = "" if channel == "banner" else first_name(customer.get("first_name"))
-    text = rendering._tidy(_part(path, theme, folder, template, locale).run(values)).strip()
+    text = rendering._tidy(part.run(values)).strip()
     title = ""
     if channel in TITLED:
         title, _, text = text.partition("\n")
@@ -96,31 +97,36 @@ def check(template: str, channel: str, folder: Path | None = None) -> list[Fault
     files = [base.with_name(f"{base.name}.{channel}.j2"), *sorted(base.parent.glob(f"{base.name}.*.{channel}.j2"))]
     found: list[Fault] = []
     for path in filter(Path.is_file, files):
-        shown = yamlfile.shown(path)
-        locale = path.name.split(".")[1]
-        try:
-            theme = load_theme()
-            part = _part(path, theme, folder, template, locale if locale != channel else "en")
-            found += [*part.source.advice, *part.unknown]
-            people = samples(template) if not part.unknown else {}
-        except TemplateFault as error:
-            found += error.faults
-            continue
-        for person, context in people.items():
-            try:
-                render(template, channel, context, locale if locale != channel else "en", theme, folder=folder)
-            except RenderError as error:
-                if person != "long":  # one whose name alone fills several messages is skipped, with the reason
-                    what = f"cannot be rendered for the sample person '{person}': {error.reason}"
-                    found.append(Fault(shown, 0, "", what))
+        own = path.name.split(".")[1]
+        languages = [own] if own != channel else sorted({words.DEFAULT_LANGUAGE, *words.languages(base)})
+        for language in languages:
+            found += _faults(template, channel, path, language, folder)
     return list(dict.fromkeys(found))
 
 
-_parts: dict[tuple[Path, str, int], tuple[rendering.Stamp, Theme, rendering.Part]] = {}
+def _faults(template: str, channel: str, path: Path, language: str, folder: Path) -> list[Fault]:
+    try:
+        theme = load_theme()
+        part, _ = _part(path, theme, folder, template, language)
+    except TemplateFault as error:
+        return error.faults
+    found = [*part.source.advice, *part.unknown]
+    people = samples(template) if not part.unknown else {}
+    for person, context in people.items():
+        try:
+            render(template, channel, context, language, theme, folder=folder)
+        except RenderError as error:
+            if person != "long":  # one whose name alone fills several messages is skipped, with the reason
+                what = f"cannot be rendered for the sample person '{person}': {error.reason}"
+                found.append(Fault(yamlfile.shown(path), 0, "", what))
+    return found
 
 
-def _part(path: Path, theme: Theme, folder: Path, template: str, locale: str) -> rendering.Part:
-    """The compiled file, read again only when it or what it includes has changed."""
+_parts: dict[tuple[Path, str, int], tuple[rendering.Stamp, Theme, tuple[rendering.Part, str]]] = {}
+
+
+def _part(path: Path, theme: Theme, folder: Path, template: str, locale: str) -> tuple[rendering.Part, str]:
+    """The compiled file and its language, read again only when it or what it includes has changed."""
     known = _parts.get(key := (path, locale, id(theme)))
     if known and known[1] is theme and known[0] == rendering._stamp(name for name, _, _ in known[0]):
         return known[2]
@@ -133,7 +139,9 @@ def _part(path: Path, theme: Theme, folder: Path, template: str, locale: str) ->
     said = words.load(folder, folder / template, rendering._candidates(locale), read, used)
     pieces = flatten(folder, path, theme, markup=False, read=read, words=said)
     part = rendering.Part(assemble(pieces), rendering._environment(False))
+    own = len(path.name.split(".")) == 4  # the file itself is of a language
+    spoken = locale if own or said.spoken_in(locale) else said.language
     if len(_parts) > 500:
         _parts.clear()
-    _parts[key] = (rendering._stamp(dict.fromkeys(used)), theme, part)
-    return part
+    _parts[key] = (rendering._stamp(dict.fromkeys(used)), theme, (part, spoken))
+    return part, spoken

@@ -64,6 +64,15 @@ class Shop(Strict):
     )
 
 
+class Said(Strict):
+    """Facts of the shop that are words, in one language."""
+
+    support_hours: Line | None = None
+    loyalty_name: Line | None = None
+    loyalty_perks: tuple[Line, ...] | None = None
+    news: tuple[News, ...] | None = Field(None, max_length=6)
+
+
 class Sender(Strict):
     """The From line."""
 
@@ -100,6 +109,9 @@ class Theme(Strict):
     sender: Sender
     colours: Colours
     font: Annotated[str, Field(pattern=r"^[A-Za-z0-9 ,'-]+$")]
+    in_language: dict[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$")], Said] = Field(
+        {}, description="facts of the shop that are words, by language; what is left out stays as it is"
+    )
 
     def value(self, path: str) -> str | None:
         """The text at a dotted path such as `colours.accent`; None when there is none."""

@@ -39,6 +39,10 @@ class Words:
         self.found, self.language = found, language
         self.used = set[str]()
 
+    def spoken_in(self, locale: str) -> bool:
+        """Whether `locale` is one of this language, as en-GB is of en."""
+        return locale.replace("_", "-").split("-")[0].lower() == self.language
+
     def pieces(self, key: str, asked: Origin, *, markup: bool) -> list[Piece]:
         """The word as pieces of a template: escaped in markup, a line break there is `<br />`. Raises TemplateFault."""
         word = self.found.get(key)
