@@ -51,6 +51,8 @@ class Provider:
     errors: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     connections: int = 0
     requests: int = 0
+    entries: list[dict[str, Any]] = field(default_factory=list)  # of its lists
+    next_at: str = ""  # where it says that the next page is
     early_bytes: int = 0
     tls: ssl.SSLContext | None = None
     keep_alive: bool = True
@@ -137,7 +139,7 @@ class Provider:
             connection.sendall(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
             sleep(0.2)  # long enough that the client can see it before its last byte
             return False
-        wanted = int(headers["content-length"])
+        wanted = int(headers.get("content-length", 0))
         if fault == "cut in the body":
             return False
         while len(body) < wanted:
@@ -188,6 +190,8 @@ class Provider:
         if self.errors:
             status, told = self.errors.pop(0)
             return status, told, {}
+        if method == "GET":
+            return 200, getattr(self, f"_list_{self.name}")(target, headers), {}
         assert method == "POST"
         taken, refused = getattr(self, f"_{self.name}")(target, headers, body)
         if taken is None:
@@ -209,6 +213,40 @@ class Provider:
                 return 201, {"sid": found, "status": "queued", "to": taken.to}, {}
             case _:
                 return 200, {"id": found}, {}
+
+    # ------------------------------------------------------------ what each one tells when it is asked
+
+    def _list_mailgun(self, target: str, headers: dict[str, str]) -> Any:
+        """Its `entries` oldest first, two a page, whatever limit is asked for; the next page is an address of its own."""
+        assert headers["authorization"] == "Basic " + base64.b64encode(f"api:{SECRET}".encode()).decode()
+        path, asked = urlsplit(target).path, {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        assert path.startswith("/v3/mail.shop.example/events")
+        begin, place = (
+            (float(asked["begin"]), 0) if "begin" in asked else map(float, path.rpartition("/")[2].split("-"))
+        )
+        assert "begin" not in asked or (asked["ascending"] == "yes" and "delivered OR failed" in asked["event"])
+        wanted = sorted((e for e in self.entries if e["timestamp"] >= begin), key=lambda e: float(e["timestamp"]))
+        items = wanted[int(place) : int(place) + 2]
+        following = f"{self.next_at or self.api}/v3/mail.shop.example/events/{begin}-{place + len(items)}"
+        return {"items": items, "paging": {"next": following}}
+
+    def _list_postmark(self, target: str, headers: dict[str, str]) -> Any:
+        """Newest first; dates are New York's and without a zone; 10,000 entries of a question can be seen."""
+        assert headers["x-postmark-server-token"] == SECRET and urlsplit(target).path == "/bounces"
+        asked = {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        count, offset = int(asked["count"]), int(asked["offset"])
+        assert count <= 500 and count + offset <= 10_000
+        wanted = [e for e in self.entries if asked["fromdate"] <= e["BouncedAt"][:19] <= asked.get("todate", "9")]
+        wanted.sort(key=lambda e: e["BouncedAt"], reverse=True)
+        return {"TotalCount": len(wanted), "Bounces": wanted[offset : offset + count]}
+
+    def _list_sendgrid(self, target: str, headers: dict[str, str]) -> Any:
+        assert headers["authorization"] == f"Bearer {SECRET}"
+        asked = {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        name, offset = urlsplit(target).path.removeprefix("/v3/suppression/"), int(asked["offset"])
+        wanted = [e for e in self.entries if e["list"] == name and e["created"] >= int(asked["start_time"])]
+        kept = [{key: value for key, value in entry.items() if key != "list"} for entry in wanted]
+        return kept[offset : offset + int(asked["limit"])]
 
     # ------------------------------------------------------------ what each one checks
 

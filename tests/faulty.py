@@ -185,10 +185,10 @@ class Mortal:
             self.point(f"after the commit of {what}")
             return rows
 
-        def writing(link: _smtp_client.Connection, data: bytes, timeout: float) -> None:
+        def writing(link: _smtp_client.Connection, data: bytes, timeout: float) -> _smtp_client.Steps[None]:
             name = _line(data)
             self.point(f"before {name} is written")
-            write(link, data, timeout)
+            yield from write(link, data, timeout)
             self.point(f"after {name} is written")
 
         event.listen(engine, "before_cursor_execute", note)

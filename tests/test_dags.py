@@ -26,7 +26,7 @@ pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMPAIGNS = ROOT / "include" / "campaigns"
-FIXED = {"ingest", "segment", "transactional", "deliver", "feedback", "report", "maintenance"}
+FIXED = {"ingest", "segment", "one_offs", "transactional", "deliver", "feedback", "report", "maintenance"}
 HEAVY = {
     "pandas",
     "numpy",
@@ -158,9 +158,11 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
             "announce": [],
         }),
         "segment": ("after orders", {
-            "derive_features": ["check_features"], "check_features": ["update_segments"], "update_segments": [],
+            "derive_features": ["check_features"], "check_features": ["keep_loyalty"],
+            "keep_loyalty": ["note_happenings"], "note_happenings": ["update_segments"], "update_segments": [],
         }),
         "transactional": ("*/5 * * * *", {"tell": []}),
+        "one_offs": ("after segments", {"list_sends": ["plan"], "plan": []}),
         "deliver": ("*/5 * * * *", {
             "guard": ["deliver_shard", "recover"], "recover": ["deliver_shard"], "deliver_shard": [],
         }),
@@ -168,10 +170,14 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
             "collect": ["apply"], "apply": ["check_events", "watch"], "check_events": [], "watch": [],
         }),
         "report": ("30 6 * * *", {"check_deliveries": ["write_report"], "write_report": []}),
-        "maintenance": ("30 3 * * *", {"recover": ["maintain"], "maintain": []}),
+        "maintenance": ("30 3 * * *", {
+            "recover": ["maintain"], "maintain": ["watch_coupons"], "watch_coupons": [], "recommend": [],
+        }),
     }  # fmt: skip
     mapped = {dag_id: dag["mapped"] for dag_id, dag in bag["dags"].items() if dag["mapped"]}
-    assert mapped == {"ingest": ["shop.check_orders", "shop.extract", "shop.load"], "deliver": ["deliver_shard"]}
+    assert mapped == {
+        "ingest": ["shop.check_orders", "shop.extract", "shop.load"], "one_offs": ["plan"], "deliver": ["deliver_shard"],
+    }  # fmt: skip
 
 
 def test_every_campaign_enrols_schedules_is_checked_and_assessed_before_it_is_released(bag: dict[str, Any]) -> None:
@@ -196,7 +202,9 @@ def test_every_campaign_enrols_schedules_is_checked_and_assessed_before_it_is_re
 def test_the_asset_chain_is_partitioned_at_every_link(bag: dict[str, Any]) -> None:
     """A partitioned event starts only a DAG that is partitioned, and Airflow does not say so."""
     campaigns = {dag_id for dag_id in bag["dags"] if dag_id.startswith("campaign__")}
-    assert {dag_id for dag_id, dag in bag["dags"].items() if dag["partitioned"]} == {"ingest", "segment", *campaigns}
+    assert {dag_id for dag_id, dag in bag["dags"].items() if dag["partitioned"]} == {
+        "ingest", "segment", "one_offs", *campaigns,
+    }  # fmt: skip
     outlets = {dag_id: dag["outlets"] for dag_id, dag in bag["dags"].items() if dag["outlets"]}
     assert outlets == {"ingest": {"announce": ["orders"]}, "segment": {"update_segments": ["segments"]}}
 
@@ -211,7 +219,7 @@ def test_every_dag_has_a_manual_an_owner_tags_and_retries_by_class_of_error(bag:
         # one at a time, no old slots, and no start date, or unpausing would run a slot long past
         assert (dag["at_once"], dag["catchup"], dag["start"]) == (1, False, "None"), dag_id
         assert dag["stored"] > 0, dag_id
-    by_instant = {"ingest", "segment", "report", *(d for d in bag["dags"] if d.startswith("campaign__"))}
+    by_instant = {"ingest", "segment", "one_offs", "report", *(d for d in bag["dags"] if d.startswith("campaign__"))}
     assert {dag_id for dag_id, dag in bag["dags"].items() if "as_of" in dag["params"]} == by_instant
 
 
@@ -490,7 +498,10 @@ def test_the_dags_bring_a_shop_in_as_of_an_instant_and_plan_its_messages(tmp_pat
         assert conn.scalar(text("select count(*) from messages")) > 0
     stages = [run.stage for run in runs]
     stages.remove("check_feeds")  # stands beside the others
-    assert stages == ["extract", "load", "derive_features", "update_segments", "enrol", "schedule", "assess", "release"]
+    assert stages == [
+        "extract", "load", "derive_features", "keep_loyalty", "note_happenings", "update_segments", "enrol", "schedule", "assess",
+        "release",
+    ]  # fmt: skip
     assert {(run.as_of.isoformat(), run.origin, run.outcome) for run in runs} == {(as_of, "manual", "done")}
     for dag_id, (run_id, _, _) in answers.items():
         assert any(run.run_id.startswith(f"{dag_id}/{run_id}/") for run in runs)

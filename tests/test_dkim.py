@@ -60,7 +60,7 @@ def test_ed25519_signs_too() -> None:
         (b"Subject: We miss you", b"Subject: We miss you!"),
         (b"\r\nTo: ", b"\r\nSubject: Another\r\nTo: "),
         (b"\r\nTo: ", b"\r\nFrom: evil@evil.example\r\nTo: "),
-        (b"SGVsbG8", b"SGVsbG9"),
+        (b"<p>Hello", b"<p>Hallo"),
     ],
 )
 def test_whoever_changes_the_mail_breaks_the_signature(before: bytes, after: bytes) -> None:

@@ -46,8 +46,8 @@ MUTANTS = {
     "no_recheck": Mutant(
         "consent and suppressions are read at planning only",
         (
-            ("42_claim", "unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable", "cast(null as text) as unreachable"),
-            ("44_intend", "and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null", ""),
+            ("42_claim", "u.reason as unreachable", "cast(null as text) as unreachable"),
+            ("44_intend", "from suppressions_of_person(c.customer_id, m.channel, m.kind, :now)", "where false"),
         ),
         ("I3",),
     ),
@@ -72,7 +72,7 @@ MUTANTS = {
     ),
     "no_winback_recheck": Mutant(
         "what ends a passage is not read again at the claim",
-        (("42_claim", "coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact", "d.passage_fact as fact"),),
+        (("42_claim", "coalesce(x.fact, d.passage_fact) as fact", "d.passage_fact as fact"),),
         ("I6", "I7"),
     ),
     "no_cap": Mutant(

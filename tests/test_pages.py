@@ -114,7 +114,11 @@ STOP = {"scope": "campaign", "name": "win_back", "why": "wrong price"}
 GO = {"scope": "campaign", "name": "win_back", "why": "price mended"}
 POSTS = {
     "/api/stop", "/api/go", "/api/why",
-    "/api/segment/days", "/api/segment/overlap", "/api/segment/sample", "/api/segment/export",
+    "/api/campaign/story", "/api/campaign/audience", "/api/campaign/preview", "/api/campaign/test",
+    *(f"/api/customer/{act}" for act in ("find", "story", "why", "suppress", "lift", "export", "erase")),
+    *(f"/api/calendar/{act}" for act in ("draft", "check", "checked", "forecast", "save", "revert", "feed")),
+    *(f"/api/wizard/{act}" for act in ("draft", "preview", "simulate", "simulated")),
+    "/api/approval/decide", "/api/segment/days", "/api/segment/overlap", "/api/segment/sample", "/api/segment/export",
 }  # fmt: skip
 ROLES = ("anonymous", "viewer", "user", "op", "admin")
 
@@ -126,7 +130,7 @@ def test_who_may_see_who_may_stop_and_who_may_look_people_up(asked: Asked, world
     for role in ROLES:
         seen = 401 if role == "anonymous" else 200
         steered = {"anonymous": 401, "viewer": 403}.get(role, 200)
-        for path in ("stop", "why", "static/page.css", "static/stop.js", "api/stops", "api/campaigns", "report"):
+        for path in (*PAGES, "mail-frame", "static/page.css", "static/stop.js", "api/stops", "api/campaigns", "report"):
             calls.append(get(role, path))
             expected.append(seen)
         for path, body in (("api/stop", STOP), ("api/go", GO), ("api/why", question)):
@@ -237,7 +241,7 @@ def test_nothing_that_was_typed_becomes_part_of_a_page(asked: Asked, world: Worl
             part.split(">")[0] for part in page["text"].split("<")[1:]
         )  # no handlers in the markup
     scripts = [*(ROOT / "plugins" / "postlude" / "pages" / "static").glob("*.js")]
-    assert len(scripts) == len(PAGES) + 1
+    assert {script.stem for script in scripts} == {"page", "mail-frame", *PAGES}
     for script in scripts:
         assert not any(
             word in script.read_text() for word in ("innerHTML", "outerHTML", "insertAdjacent", "eval(", "://")

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from postlude import db, stack
+from postlude import db, stack, tallies
 from postlude.pages import PAGES
 from postlude.settings import Settings
 from postlude.stack.processes import Component
 from test_cli import free_port
 from test_flow import lapsing
 from test_pages import EVIL
-from world import World, campaign
+from world import World, at, campaign
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -63,6 +63,8 @@ def world(running: stack.Stack) -> Iterator[World]:
     lapsing(world, name="Ana Secretperson", key=EVIL)
     world.plan(campaign("win_back"), "2026-06-01 08:30")
     world.deliver(campaign("win_back"), now="2026-06-01 09:30")
+    with db.transaction(engine) as conn:
+        tallies.refresh(conn, at("2026-06-01 10:00"))
     yield world
     engine.dispose()
 
@@ -100,11 +102,21 @@ def opened(page: Any, name: str) -> Any:
     """One of our pages as it stands in the Airflow UI: its frame, once its data is there."""
     page.goto(f"{page.airflow}/plugin/postlude-{name}")
     frame = inner(page)
-    if name == "stop":
-        frame.wait_for_function("(document.getElementById('banner')?.textContent ?? '…') !== '…'")
-    else:
-        frame.wait_for_function("document.getElementById('campaign')?.options.length > 1")
+    frame.wait_for_function(READY[name])
     return frame
+
+
+BANNER = "(document.getElementById('banner')?.textContent ?? '…') !== '…'"
+READY = {
+    "stop": BANNER,
+    "approvals": BANNER,
+    "why": "document.getElementById('campaign')?.options.length > 1",
+    "calendar": "document.querySelectorAll('td[data-day]').length >= 28",
+    "campaigns": "document.getElementById('name')?.textContent",
+    "segments": "document.querySelectorAll('#list button').length > 3",
+    "customers": "document.getElementById('campaign')?.options.length > 1",
+    "wizard": "document.getElementById('pattern')?.options.length > 1",
+}
 
 
 def test_a_marketer_stops_and_lets_go_with_the_keyboard_alone(
@@ -170,7 +182,89 @@ def test_a_person_is_looked_up_and_is_named_in_no_address(running: stack.Stack, 
         assert all(url.startswith(page.airflow) and "?" not in url and "script%3E" not in url for url in ours)
 
 
-def test_both_pages_follow_airflows_colours_and_fit_its_width(
+def test_a_blackout_is_added_moved_and_taken_back_with_the_keyboard_and_the_mouse(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    with signed_in(chromium, running, "marketer") as page:
+        frame = opened(page, "calendar")
+        assert frame.inner_text("#error") == ""
+        frame.focus("td[aria-current=date]")
+        today = frame.evaluate("document.activeElement.dataset.day")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        frame.wait_for_function("today => document.activeElement.dataset.day > today", arg=today)
+        day = frame.evaluate("document.activeElement.dataset.day")
+        page.keyboard.press("Enter")  # the form for that day
+        assert (frame.input_value("#do"), frame.input_value("#fields [name=date]")) == ("add_blackout", day)
+        frame.fill("#why", EVIL)
+        page.keyboard.press("Enter")
+        frame.locator("#means li").wait_for()
+        assert day in frame.inner_text("#means")
+        frame.locator("#save-blind:enabled").click()
+        frame.locator(f"td[data-day='{day}'] .blackout").wait_for()
+        assert EVIL in frame.inner_text(f"td[data-day='{day}']")
+        # dragged to the day after: the form shows both halves, and saves them as one
+        before = frame.locator("td[data-day]").all()
+        days = [cell.get_attribute("data-day") for cell in before]
+        other = days[days.index(day) - 1]
+        frame.drag_and_drop(f"td[data-day='{day}'] .blackout", f"td[data-day='{other}']")
+        assert frame.input_value("#fields [name=date]") == other
+        frame.focus("#why")
+        page.keyboard.press("Enter")
+        frame.locator("#means li").nth(1).wait_for()
+        frame.locator("#save-blind:enabled").click()
+        frame.locator(f"td[data-day='{other}'] .blackout").wait_for()
+        assert frame.locator(f"td[data-day='{day}'] .blackout").count() == 0
+        frame.locator("input[value=history]").check(force=True)
+        frame.locator("#view button").first.click()
+        frame.locator("text=taken back by").wait_for()
+        frame.locator("input[value=month]").check(force=True)
+        frame.locator(f"td[data-day='{day}'] .blackout").wait_for()
+        assert not page.evaluate("window.pwned") and not frame.evaluate("window.pwned || parent.pwned")
+
+
+def test_who_a_customer_is_is_shown_to_those_who_may_know_and_never_runs(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    with signed_in(chromium, running, "marketer") as page:
+        assert opened(page, "customers").is_disabled("#find button")
+    with signed_in(chromium, running, "admin") as page:
+        frame = opened(page, "customers")
+        frame.fill("#wanted", EVIL)
+        page.keyboard.press("Enter")
+        frame.locator("#timeline td").first.wait_for()
+        assert "Ana Secretperson" in frame.inner_text("#name") and "win_back/miss_you" in frame.inner_text("#timeline")
+        frame.click("#ask button")
+        frame.locator("#answer h2").first.wait_for()
+        # a mail is shown in a frame in which nothing of it runs
+        frame = opened(page, "campaigns")
+        frame.select_option("#campaign", "win_back")
+        frame.wait_for_function("document.getElementById('name').textContent === 'We miss you'")
+        frame.select_option("#person", "markup")
+        frame.click("#look button")
+        mail = frame.frame_locator("#mail")
+        mail.locator("table").first.wait_for()
+        assert "img src=x" not in (mail.locator("body").inner_html())
+        assert not page.evaluate("window.pwned") and not frame.evaluate("window.pwned || parent.pwned")
+
+
+def test_every_page_is_named_for_those_who_do_not_see_it(running: stack.Stack, world: World, chromium: Any) -> None:
+    """Every control has a name, every table its heads, and no id is there twice."""
+    with signed_in(chromium, running, "admin") as page:
+        for name in PAGES:
+            frame = opened(page, name)
+            nameless = frame.evaluate(
+                """[...document.querySelectorAll('button, input, select, textarea, iframe, a')].filter((one) => one.offsetParent
+                   && !(one.textContent.trim() && one.tagName !== 'SELECT') && !one.labels?.length && !one.getAttribute('aria-label')
+                   && !one.title).map((one) => one.outerHTML)"""
+            )
+            assert nameless == [], (name, nameless)
+            ids = frame.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+            assert len(ids) == len(set(ids)), name
+            assert frame.locator("h1").count() == 1 and frame.inner_text("#error") == "", name
+
+
+def test_every_page_follows_airflows_colours_and_fits_its_width(
     running: stack.Stack, world: World, chromium: Any
 ) -> None:
     with signed_in(chromium, running, "viewer") as page:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "dags.md"
-ORDER = ("ingest", "segment", "campaigns", "transactional", "deliver", "feedback", "report", "maintenance")
+ORDER = ("ingest", "segment", "campaigns", "one_offs", "transactional", "deliver", "feedback", "report", "maintenance")
 HEAD = """# The DAGs
 
 Written by `python tools/dag_docs.py` from the docstrings in `dags/`; the Airflow UI shows the same text. Do not edit

@@ -35,6 +35,7 @@ from postlude import db, message, outbox
 from postlude.calendar import load_calendar
 from postlude.campaign import load_campaign
 from postlude.channels import smtp
+from postlude.letter import Desk
 from postlude.settings import settings
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -206,9 +207,9 @@ def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
-        letter = db.run(conn, "43_letters", ids=[some], now=NOW).one()
+        letter = db.run(conn, "43_letters", ids=[some], with_facts=True, now=NOW).one()
     engine.dispose()
-    mail, _ = outbox.write(letter, NOW)
+    mail, _ = Desk().write(letter, NOW)
     return message.to_bytes(mail), mail.html, mail.text
 
 

@@ -29,13 +29,29 @@ select
     :now
 from said as s
 where
-    -- a soft opt-in is only inferred from an order: it never speaks after the person did
-    s.basis <> 'soft_opt_in'
+    -- what is only inferred, from an order or an inquiry, never speaks after the person did; each inquiry counts, of orders the first
+    s.basis not in ('soft_opt_in', 'inquiry')
     or (
-        s.nth = 1
+        s.basis = 'soft_opt_in'
+        and s.nth = 1
         and not exists (
             select from consents as c
             where c.customer_id = s.customer_id and c.channel = s.channel and c.topic = s.topic
+        )
+    )
+    or (
+        s.basis = 'inquiry'
+        and not exists (
+            select from consents as c
+            where
+                c.customer_id = s.customer_id and c.channel = s.channel and c.topic = s.topic
+                and c.basis not in ('soft_opt_in', 'inquiry')
+        )
+        and not exists (
+            select from said as c
+            where
+                c.customer_id = s.customer_id and c.channel = s.channel and c.topic = s.topic
+                and c.basis not in ('soft_opt_in', 'inquiry')
         )
     )
 on conflict do nothing

@@ -13,6 +13,7 @@ with refused as (
             when 'consents' then raw ->> 'source_customer_id'
             when 'products' then raw ->> 'sku'
             when 'tickets' then raw ->> 'ticket_key'
+            when 'external_events' then raw ->> 'event_key'
             else raw ->> 'source_order_id'
         end) as key,
         coalesce(btrim(case entity
@@ -45,6 +46,8 @@ delivered as (
     select 'reviews', source_order_id, coalesce(review_key, ''), problems from staging_reviews
     union all
     select 'tickets', ticket_key, '', problems from staging_tickets
+    union all
+    select 'external_events', event_key, '', problems from staging_external_events
 ),
 
 mended as (

@@ -7,7 +7,7 @@
 create temporary table candidates on commit drop as
 select
     x.customer_id,
-    cast(null as bigint) as order_id,
+    x.order_id,
     case cast(:once_per as text) when 'customer' then 'once' else 'external:' || x.source_id || ':' || x.event_key end as anchor_key,
     x.at as anchor_at,
     x.at as watch_from,

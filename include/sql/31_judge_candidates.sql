@@ -5,7 +5,8 @@
 --         order_lines, products, returns, reviews, tickets, coupons, external_events, time_zones
 -- writes  judged (temporary)
 -- params  campaign text, channels text[], kind text, topic text, exit_on jsonb, within text[], exclude text[], activated_at timestamptz,
---         stale_sources text[], reentry text, period interval, per_order boolean, only_if jsonb, definition jsonb, now timestamptz
+--         stale_sources text[], reentry text, period interval, per_order boolean, only_if jsonb, definition jsonb, stop_while jsonb,
+--         now timestamptz
 -- re-run  safe: lives for one transaction
 create temporary table judged on commit drop as
 with looked_at as (
@@ -32,6 +33,8 @@ with looked_at as (
                     where m.customer_id = c.customer_id and m.left_at is null and m.segment_id = any(cast(:exclude as text []))
                 ) then 'excluded_segment'
             end,
+            -- an open return or ticket may be over in time; what went wrong must be put right first
+            case when jsonb_exists(:stop_while, 'recovery_open') then stop_fact('["recovery_open"]', c.customer_id, :now) end,
             case when c.source_id = any(cast(:stale_sources as text [])) then 'feed_stale' end,
             case
                 when not :per_order and exists (

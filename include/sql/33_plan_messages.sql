@@ -1,10 +1,10 @@
 -- plan_messages: one row per due step, held until the plan is checked. The control group gets ghosts instead: the same rows in a table
 -- nothing is sent from. A step whose time has passed is written as expired: history, never a late send.
 -- What falls due outside its window is spread over the beginning of the next one, so that a night or a blackout day does not end
--- in a burst.
+-- in a burst. What was planned before its step was moved gets its new day, and is held for the plan's check like all of it.
 --
 -- reads   due_steps, customers, consents, suppressions
--- writes  messages; ghost_messages
+-- writes  messages: new, or scheduled, held -> held, expired; ghost_messages
 -- params  campaign text, topic text, kind text, priority int, opens time, closes time, weekdays int[], blackouts date[], holidays jsonb,
 --         calendar_revision bigint, now timestamptz, run_id text, spread interval, office_opens time, office_closes time,
 --         office_days int[], office_closed date[]
@@ -65,6 +65,7 @@ aimed as materialized (
         t.channels,
         t.variant,
         t.given_up,
+        t.moved,
         t.due_at,
         case
             when t.variant is null then t.template
@@ -122,8 +123,28 @@ planned as (
         r.message_id, r.enrolment_id, :campaign, r.step_id, r.customer_id, r.channel, :kind, r.template, r.variant, r.state, r.reason, r.due_at,
         coalesce(r.send_at, r.due_at), r.expires_at, :priority, :calendar_revision, :now, :run_id, r.finalized_at
     from rows as r
-    where r.arm = 'treated'
+    where r.arm = 'treated' and not r.moved
     on conflict do nothing
+    returning 1
+),
+
+moved as (
+    update messages as m
+    set
+        state = r.state, reason = r.reason, detail = null, due_at = r.due_at, send_at = coalesce(r.send_at, r.due_at), expires_at = r.expires_at,
+        calendar_revision = :calendar_revision, planned_at = :now, finalized_at = r.finalized_at
+    from rows as r
+    where m.message_id = r.message_id and r.arm = 'treated' and r.moved and m.state in ('scheduled', 'held')
+    returning 1
+),
+
+moved_ghosts as (
+    update ghost_messages as g
+    set
+        state = case r.state when 'held' then 'scheduled' else r.state end, reason = case when r.state <> 'held' then r.reason end, detail = null,
+        due_at = r.due_at, send_at = coalesce(r.send_at, r.due_at), expires_at = r.expires_at, planned_at = :now, finalized_at = r.finalized_at
+    from rows as r
+    where g.message_id = r.message_id and r.arm = 'holdout' and r.moved and g.state = 'scheduled'
     returning 1
 ),
 
@@ -139,11 +160,12 @@ ghosts as (
         case when r.state <> 'held' then r.reason end, r.due_at, coalesce(r.send_at, r.due_at), r.expires_at, :priority, :now, :run_id,
         r.finalized_at
     from rows as r
-    where r.arm = 'holdout'
+    where r.arm = 'holdout' and not r.moved
     on conflict do nothing
     returning 1
 )
 
 select
     (select count(*) from planned) as planned,
+    (select count(*) from moved) as moved,
     (select count(*) from ghosts) as ghosts

@@ -11,7 +11,46 @@
 -- params  ids uuid[], worker text, now timestamptz, windows jsonb, blackouts date[], holidays jsonb,
 --         stale_feeds text[], rules jsonb, reach interval, when_full text, spread interval, ghosts boolean
 -- re-run  safe: only rows still scheduled are touched
-with due as (
+with asked as (
+    select
+        m.*,
+        e.version,
+        e.order_id,
+        e.watch_from,
+        e.exited_at
+    from turns as m
+    inner join enrolments as e on m.enrolment_id = e.enrolment_id
+    -- by its key, not by the index of what is due: that is long
+    where m.message_id = any(cast(:ids as uuid [])) and coalesce(m.state, '') = 'scheduled'
+),
+
+-- a batch is of a few campaigns: what the rules ask of their files is read once and not for each message
+versions as materialized (
+    select
+        v.campaign_id,
+        v.version,
+        v.definition,
+        v.definition -> 'exit_on' as exit_on,
+        v.definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded'] as passage_ends,
+        v.definition -> 'stop_while' as stop_while,
+        v.definition ->> 'topic' as topic,
+        v.definition ->> 'at_most_every_seconds' as every
+    from (select distinct a.campaign_id, a.version from asked as a) as d
+    inner join campaign_versions as v on d.campaign_id = v.campaign_id and d.version = v.version
+),
+
+steps as materialized (
+    select
+        v.campaign_id,
+        v.version,
+        s.step ->> 'id' as step_id,
+        jsonb_typeof(s.step -> 'only_if') = 'object' or s.step ->> 'branch' is not null as conditional,
+        jsonb_typeof(s.step -> 'coupon') = 'object' as coupon
+    from versions as v
+    cross join lateral jsonb_array_elements(v.definition -> 'steps') as s (step)
+),
+
+due as materialized (
     select
         m.message_id,
         m.campaign_id,
@@ -29,15 +68,20 @@ with due as (
             when exists (select 1 from holdouts as g where g.customer_id = m.customer_id and g.campaign_id = '' and g.held) then ''
             else m.campaign_id
         end as control,
-        step_refused(v.definition, m.step_id, m.enrolment_id, :now) as unfit,
-        passage_fact(v.definition, m.enrolment_id, :now) as passage_fact,
+        case when s.conditional then step_refused(v.definition, m.step_id, m.enrolment_id, :now) end as unfit,
+        case when v.passage_ends then passage_fact(v.definition, m.enrolment_id, :now) end as passage_fact,
+        coalesce(s.coupon, false) as coupon,
         m.reason as last_reason,
         m.detail as last_detail,
-        e.order_id,
-        e.watch_from,
-        e.exited_at,
-        v.definition,
+        m.order_id,
+        m.watch_from,
+        m.exited_at,
+        v.exit_on,
+        v.stop_while,
+        v.topic,
+        v.every,
         r.zone,
+        coalesce(r.country, '') as country,
         cast(:blackouts as date []) || coalesce(h.days, '{}') as blackouts,
         w.opens,
         w.closes,
@@ -48,10 +92,10 @@ with due as (
                 w.resumed + cast(:spread as interval)
                 * (('x' || substr(md5(m.message_id::text || extract(epoch from w.resumed)), 1, 6))::bit(24)::int / 16777216.0)
         end as after_pause,
-        rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
-    from turns as m
-    inner join enrolments as e on m.enrolment_id = e.enrolment_id
-    inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
+        cardinality(cast(:stale_feeds as text [])) > 0 and rests_on_stale(v.definition, r.source_id, :stale_feeds) as stale
+    from asked as m
+    inner join versions as v on m.campaign_id = v.campaign_id and m.version = v.version
+    left join steps as s on m.campaign_id = s.campaign_id and m.version = s.version and m.step_id = s.step_id
     cross join lateral (
         -- one by one: joined as a whole, the view would be worked out for every customer there is
         select
@@ -65,22 +109,40 @@ with due as (
     inner join jsonb_to_recordset(:windows) as w (campaign_id text, opens time, closes time, weekdays int [], resumed timestamptz)
         on m.campaign_id = w.campaign_id
     left join jsonb_to_recordset(:holidays) as h (country text, days date []) on r.country = h.country
-    where m.message_id = any(cast(:ids as uuid [])) and m.state = 'scheduled'
 ),
 
--- materialized: what follows names each fact several times, and would ask for it as often
+-- a few zones and countries, each asked once
+openings as materialized (
+    select
+        d.campaign_id,
+        d.zone,
+        d.country,
+        next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts) as opening
+    from (
+        select distinct x.campaign_id, x.zone, x.country, x.opens, x.closes, x.weekdays, x.blackouts from due as x where x.kind = 'marketing'
+    ) as d
+),
+
+-- materialized: what follows names each fact several times, and would ask for it as often. The functions in here give rows and are
+-- written into this statement: called for each message they would cost ten times as much
 facts as materialized (
     select
         d.*,
-        coalesce(exit_fact(d.definition -> 'exit_on', d.customer_id, d.order_id, d.watch_from, :now), d.passage_fact) as fact,
-        unreachable(d.customer_id, d.channel, d.kind, d.definition ->> 'topic', :now) as unreachable,
-        stop_fact(d.definition -> 'stop_while', d.customer_id, :now) as stop,
-        case when d.kind = 'marketing' then break_until(d.customer_id, :now) end as break_until,
-        case
-            when d.kind = 'marketing' then next_opening(:now, d.zone, d.opens, d.closes, d.weekdays, d.blackouts)
-            else cast(:now as timestamptz)
-        end as opening
+        coalesce(x.fact, d.passage_fact) as fact,
+        u.reason as unreachable,
+        s.fact as stop,
+        b.until as break_until,
+        case when d.kind = 'marketing' then o.opening else cast(:now as timestamptz) end as opening
     from due as d
+    cross join lateral exit_facts(d.exit_on, d.customer_id, d.order_id, d.watch_from, :now) as x
+    left join lateral (
+        select r.reason
+        from reachability(d.channel, d.kind, d.topic, :now) as r
+        where r.customer_id = d.customer_id
+    ) as u on true
+    cross join lateral stop_facts(d.stop_while, d.customer_id, :now) as s
+    left join lateral running_breaks(d.customer_id, :now) as b on d.kind = 'marketing'
+    left join openings as o on d.campaign_id = o.campaign_id and d.zone = o.zone and d.country = o.country
 ),
 
 judged as (
@@ -113,12 +175,29 @@ judged as (
     from facts as f
 ),
 
+-- each message with the others it competes with: those of the same person, for ghosts those of the same control group, too
+rivals as (
+    select
+        j.*,
+        j.control as side
+    from judged as j
+    where not :ghosts and j.reason is null
+    union all
+    select
+        j.*,
+        w.control
+    from (select distinct d.customer_id, d.control from due as d where d.ghost) as w
+    inner join judged as j on w.customer_id = j.customer_id and (not j.ghost or w.control = j.control)
+    where :ghosts and j.reason is null
+),
+
 wanting as (
     select
         j.customer_id,
         j.zone,
-        w.control,
-        max(cast(j.definition ->> 'at_most_every_seconds' as double precision)) as longest,
+        j.side as control,
+        count(*) as many,
+        max(cast(j.every as double precision)) as longest,
         jsonb_agg(
             jsonb_build_object(
                 'id', j.message_id,
@@ -126,15 +205,13 @@ wanting as (
                 'campaign', j.campaign_id,
                 'channel', j.channel,
                 'kind', j.kind,
-                'topic', j.definition ->> 'topic',
-                'every', j.definition ->> 'at_most_every_seconds'
+                'topic', j.topic,
+                'every', j.every
             )
             order by j.priority, j.expires_at, j.send_at, j.message_id
         ) as messages
-    from (select distinct d.customer_id, d.control from due as d where d.ghost = :ghosts) as w
-    inner join judged as j on w.customer_id = j.customer_id and (not j.ghost or w.control = j.control)
-    where j.reason is null
-    group by j.customer_id, j.zone, w.control
+    from rivals as j
+    group by j.customer_id, j.zone, j.side
 ),
 
 shared as (
@@ -152,6 +229,8 @@ shared as (
         w.control
     ) as r
     cross join lateral share_out(w.messages, r.recent, :rules, w.zone, :now) as o
+    -- who gets one message and got nothing has nothing to share
+    where w.many > 1 or r.recent is not null
 ),
 
 verdicts as materialized (
@@ -166,20 +245,23 @@ verdicts as materialized (
         j.blackouts,
         j.opening,
         j.after_pause,
-        coalesce(
-            j.reason, o.reason, case when not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'coupon_exhausted' end
-        ) as reason,
+        coalesce(j.reason, o.reason, case when k.lacking then 'coupon_exhausted' end) as reason,
         coalesce(o.winner, case when j.reason = j.last_reason then j.last_detail end) as detail,
         coalesce(o.free_at, case when j.reason = 'on_break' then j.break_until end) as free_at,
         case
             when j.reason is not null then j.refused_to
-            when o.reason is null and not j.ghost and coupon_lacking(j.message_id, j.definition, j.step_id) then 'held'
+            when o.reason is null and k.lacking then 'held'
             when o.reason is null then 'sending'
             when o.reason = 'capped' and :when_full = 'defer' then 'scheduled'
             else 'skipped'
         end as state
     from judged as j
     left join shared as o on j.message_id = o.message_id and j.control is not distinct from o.control
+    cross join lateral (
+        select
+            j.coupon and not j.ghost
+            and not exists (select 1 from coupons as c where c.message_id = j.message_id and c.state in ('reserved', 'bound')) as lacking
+    ) as k
     where j.ghost = :ghosts
 ),
 
@@ -221,7 +303,7 @@ claimed as (
         send_at = case when d.state = 'scheduled' then least(d.later, d.expires_at) else m.send_at end
     from decided as d
     where m.message_id = d.message_id and not d.ghost
-    returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts
+    returning m.message_id, m.state, m.reason, m.attempt, m.max_attempts, m.template
 ),
 
 started as (
@@ -246,5 +328,5 @@ haunted as (
     returning g.message_id
 )
 
-select c.message_id, c.state, c.reason, c.attempt, c.max_attempts
+select c.message_id, c.state, c.reason, c.attempt, c.max_attempts, c.template
 from claimed as c

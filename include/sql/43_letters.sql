@@ -2,7 +2,7 @@
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
 --         returns, external_events, coupons, referral_codes, kept_letters
--- params  ids uuid[], now timestamptz
+-- params  ids uuid[], with_facts boolean (of the order and of what began the passage), now timestamptz
 -- re-run  safe: only reads
 select
     m.message_id,
@@ -13,14 +13,18 @@ select
     m.channel,
     m.expires_at,
     c.phone,
-    uuid_of('person', c.source_id, c.source_customer_id) as person,
+    -- for channels that know no address
+    case when m.channel <> 'email' then uuid_of('person', c.source_id, c.source_customer_id) end as person,
     m.attempt,
     m.due_at,
     coalesce(m.coupon_code, k.code) as coupon_code,
     k.valid_until as coupon_valid_until,
     (select r.code from referral_codes as r where r.customer_id = m.customer_id) as referral_code,
-    -- as text: the same for thousands of messages, so it is read once and not for each
-    cast(v.definition as text) as definition,
+    e.version,
+    -- the same for thousands of messages: one of them brings it
+    case
+        when row_number() over (partition by e.campaign_id, e.version order by m.message_id) = 1 then cast(v.definition as text)
+    end as definition,
     s.source_id,
     s.shop,
     s.currency,
@@ -32,8 +36,9 @@ select
     r.zone,
     o.source_order_id as order_number,
     o.placed_at,
-    delivered_at(o.order_id, :now) as delivered_at,
-    coalesce(lines.items, '[]') as items,
+    d.delivered_at,
+    -- these, and what stands below, are null when nobody asks for them: few templates read them
+    case when cast(:with_facts as boolean) then coalesce(lines.items, '[]') end as items,
     o.cancelled_at <= :now as cancelled,
     o.promised_on,
     o.currency as order_currency,
@@ -50,7 +55,7 @@ select
     happened.detail as event,
     happened.kind as event_kind,
     happened.at as event_at,
-    newest_score(e.enrolment_id, e.order_id, :now) as score,
+    case when cast(:with_facts as boolean) then newest_score(e.enrolment_id, e.order_id, :now) end as score,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
     b.raw as kept_raw
@@ -68,8 +73,23 @@ cross join lateral (
     limit 1
 ) as r
 left join orders as o on e.order_id = o.order_id
-left join kept_letters as b on m.message_id = b.message_id and m.lost_answers > 0
-left join coupons as k on m.message_id = k.message_id and k.state in ('reserved', 'bound')
+cross join lateral deliveries_of(o.order_id, :now) as d
+left join lateral (
+    select
+        a.letter,
+        a.raw
+    from kept_letters as a
+    where a.message_id = m.message_id and m.lost_answers > 0
+    limit 1
+) as b on true
+left join lateral (
+    select
+        a.code,
+        a.valid_until
+    from coupons as a
+    where a.message_id = m.message_id and a.state in ('reserved', 'bound')
+    limit 1
+) as k on true
 left join lateral (
     -- the dearest line first: it is the item the mail is about
     select
@@ -88,7 +108,7 @@ left join lateral (
         ) as items
     from order_lines as l
     left join products as p on l.sku = p.sku and p.source_id = o.source_id
-    where l.order_id = o.order_id and l.counted
+    where l.order_id = o.order_id and l.counted and cast(:with_facts as boolean)
 ) as lines on true
 left join lateral (
     -- in the order in which they left; those still here come last
@@ -106,7 +126,7 @@ left join lateral (
             order by p.shipped_at nulls last, p.shipment_key
         ) as shipments
     from shipments as p
-    where p.order_id = o.order_id
+    where p.order_id = o.order_id and cast(:with_facts as boolean)
 ) as parcels on true
 left join lateral (
     -- the return the passage is about, else the newest one of the order
@@ -120,7 +140,7 @@ left join lateral (
             'label_url', b.label_url
         ) as return
     from returns as b
-    where b.order_id = o.order_id and b.requested_at <= :now
+    where b.order_id = o.order_id and b.requested_at <= :now and cast(:with_facts as boolean)
     order by
         starts_with(e.anchor_key, 'return:' || o.source_id || ':' || o.source_order_id || ':' || b.return_key || ':') desc,
         b.requested_at desc, b.return_key
@@ -132,8 +152,11 @@ left join lateral (
         x.kind,
         x.at
     from external_events as x
-    where x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
-    order by x.known_at, x.source_id, x.event_key
+    where
+        x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
+        and cast(:with_facts as boolean)
+    -- two events of one instant (a second new ETA) are told apart by the anchor
+    order by e.anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key
     limit 1
 ) as happened on true
 where m.message_id = any(cast(:ids as uuid []))

@@ -39,11 +39,19 @@ fit as materialized (
     ) as m
     inner join customers as c on m.customer_id = c.customer_id
     where
-        stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
-        and suppression_of_person(c.customer_id, m.channel, m.kind, :now) is null
+        (
+            -- asked once; hardly ever is there a switch
+            not exists (select 1 from kill_switches as k where k.lifted_at is null)
+            or stopped_by(m.campaign_id, m.channel, c.source_id, m.kind) is null
+        )
+        and not exists (
+            select 1
+            from suppressions_of_person(c.customer_id, m.channel, m.kind, :now)
+            offset 0 -- for each by its keys
+        )
         and (
             m.kind <> 'marketing'
-            or not said_no_since(m.customer_id, m.claimed_at - interval '1 minute')
+            or not exists (select 1 from noes_since(m.customer_id, m.claimed_at - interval '1 minute'))
             or still_wanted(m.message_id, :now)
         )
         and (w.coupon_code is null or holds_coupon(m.message_id, w.coupon_code))
@@ -68,7 +76,7 @@ bound as (
     update coupons as k
     set state = 'bound', code = mine.coupon_code, bound_at = coalesce(k.bound_at, :now)
     from mine
-    where k.message_id = mine.message_id and k.state in ('reserved', 'bound')
+    where k.message_id = mine.message_id and k.message_id = any(cast(:ids as uuid [])) and k.state in ('reserved', 'bound')
 )
 
 update attempts as a

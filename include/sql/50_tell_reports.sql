@@ -5,8 +5,8 @@
 -- params  rows jsonb, now timestamptz
 -- re-run  safe: a row that was told has a payload
 with told as (
-    select r.inbox_id, r.payload, r.problem, r.nothing, r.phone
-    from jsonb_to_recordset(:rows) as r (inbox_id bigint, payload jsonb, problem text, nothing boolean, phone text)
+    select r.inbox_id, r.payload, r.problem, r.nothing, r.phone, r.address
+    from jsonb_to_recordset(:rows) as r (inbox_id bigint, payload jsonb, problem text, nothing boolean, phone text, address text)
 ),
 
 found as (
@@ -22,6 +22,18 @@ found as (
                 from customers as c
                 inner join messages as m on c.customer_id = m.customer_id
                 where c.phone = t.phone and m.channel = 'sms' and m.handed_over_at is not null
+                order by m.handed_over_at desc
+                limit 1
+            ),
+            -- a suppression list names an address only: it is about the newest mail to it that had gone by then
+            (
+                select m.message_id
+                from customers as c
+                inner join messages as m on c.customer_id = m.customer_id
+                where
+                    c.address = lower(normalize(btrim(t.address), nfkc))
+                    and m.channel = 'email'
+                    and m.handed_over_at <= coalesce(cast(t.payload ->> 'at' as timestamptz), :now)
                 order by m.handed_over_at desc
                 limit 1
             )

@@ -1,7 +1,7 @@
 -- why_now: what holds for this customer and campaign at this instant, one row. Of the past it says what was known then: a withdrawal,
 -- a complaint or a bounce counts from when we heard of it.
 --
--- reads   customers, sources, consents, suppressions, events, segment_memberships, orders, returns, tickets, messages, holdouts
+-- reads   customers, sources, consents, consent_terms, consent_notices, suppressions, events, segment_memberships, orders, returns, tickets, messages, holdouts
 -- params  customer bigint, campaign text, channel text, channels text[], kind text, topic text, stop_while jsonb, segment text, draws jsonb,
 --         rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
 --         every text, now timestamptz
@@ -45,6 +45,7 @@ select
                                 order by k.at desc, k.granted
                                 limit 1
                             ), false) then 'no_consent'
+                            when :kind = 'marketing' then consent_ended(c.customer_id, c.country, o.channel, :topic, :now)
                         end
                     )
                 end as reason

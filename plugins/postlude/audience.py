@@ -142,6 +142,9 @@ FEATURES: Mapping[str, Feature] = {
     "last_order_at": Feature("instant", "the last order", past=True),
     "stage_since": Feature("instant", "the beginning of the present stage", past=True),
     "next_stage_at": Feature("instant", "the end of the present stage"),
+    "points": Feature("number", "the loyalty points"),
+    "tier": Feature("text", "the loyalty tier"),
+    "member": Feature("text", "the membership of the loyalty club", choices=("no", "free", "paid")),
     "loyal_since": Feature("instant", "the crossing of the loyalty threshold", past=True),
 }
 

@@ -26,7 +26,8 @@ ExitRule = Literal[
     "shipped", "delivered", "ticket_opened", "rated", "superseded",
 ]  # fmt: skip
 ChannelName = Literal["email", "sms", "webhook", "banner"]
-StopRule = Literal["return_open", "ticket_open"]
+StopRule = Literal["return_open", "ticket_open", "recovery_open"]
+STOPS: tuple[StopRule, ...] = ("return_open", "ticket_open", "recovery_open")
 OrderEvent = Literal[
     "placed", "paid", "shipped", "delivered", "cancelled", "returned", "return_received", "refunded", "return_moved"
 ]
@@ -34,7 +35,9 @@ FeedName = Literal["orders", "reviews", "returns"]
 Entity = Literal[
     "consents", "products", "shipments", "returns", "reviews", "tickets", "external_events"
 ]  # of a source's mapping
-NEGATIVE = frozenset({"ordered", "reviewed"})
+NEGATIVE = frozenset({"ordered", "reviewed", "over"})
+# outside events that are worked out from what has not happened (docs/happenings.md)
+ABSENT = frozenset({"abandoned_checkout", "replenishment_due", "next_order_expected", "disengaged", "unseen"})
 # features that are made of what people have not done: a dead feed makes them true
 RESTING = frozenset({"stage", "recency_days", "r_score", "score"})
 
@@ -261,7 +264,7 @@ class Campaign(Strict):
         (), description="facts that end the passage, checked at planning and at hand-over"
     )
     stop_while: tuple[StopRule, ...] = Field(
-        default_factory=lambda given: () if given.get("kind") == "transactional" else ("return_open", "ticket_open"),
+        default_factory=lambda given: () if given.get("kind") == "transactional" else STOPS,
         description="while this is so, nothing is sent; transactional mail stops for nothing",
     )
     contact: Contact | None = Field(None, description="a person customers may turn to, named in the letters")
@@ -331,6 +334,7 @@ class Campaign(Strict):
         if self.kind == "transactional" or not (
             self.trigger.enters
             or self.trigger.leaves
+            or self.trigger.external in ABSENT
             or NEGATIVE & set(self.exit_on)
             or _unsure(self.audience.only_if)
             or any(_rests(step) for step in self.steps)

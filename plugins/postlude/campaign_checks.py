@@ -50,8 +50,8 @@ def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str
                 continue
             try:
                 held = rendering.promotions(template)
-            except rendering.TemplateFault:
-                continue  # told by itself
+            except InputError:
+                continue  # a broken template or theme is told by itself
             if held:
                 key = "template" if step.template else "variants"
                 yield (

@@ -189,9 +189,10 @@ def _step(campaign: Campaign, step: Step) -> Broken:
             ("expires_after",),
             "must be at least 1 day with wait_for: what happened is looked at when the campaign plans, once a day",
         )
-    if step.days_by_category and campaign.trigger.event is None:
+    if step.days_by_category and campaign.trigger.event is None and campaign.trigger.external is None:
         yield ("on_day_by_category",), "needs an order for its main item; use it with a trigger by event"
-    if step.wait_for and campaign.trigger.event is None and step.wait_for.event in ("reviewed", "returned"):
+    no_order = campaign.trigger.event is None and campaign.trigger.external is None  # an outside event may have one
+    if step.wait_for and no_order and step.wait_for.event in ("reviewed", "returned"):
         yield ("wait_for", "event"), f'"{step.wait_for.event}" is about an order, and this trigger has no order'
     if step.coupon and step.coupon.valid < timedelta(days=1):
         yield ("coupon", "valid"), "is shorter than a day: the code would be dead before the mail is read"

@@ -14,7 +14,7 @@ customers: source_customer_id id!, email id, first_name text, last_name text, lo
     phone id, marketplace boolean, email_verified boolean, person_key id, created_at timestamptz, updated_at timestamptz
 consents: source_customer_id id!, channel id?, topic id!, granted boolean!, at timestamptz!, basis id!
 products: sku text!, name text, category text, price numeric, url id, image_url id, in_stock boolean,
-    cost numeric, updated_at timestamptz
+    stock numeric, cost numeric, updated_at timestamptz
 orders: source_order_id id!, source_customer_id id, currency id?, status id, placed_at timestamptz!,
     paid_at timestamptz, cancelled_at timestamptz, promised_on date, paid_amount numeric, marketplace id, gift boolean,
     shipping_amount numeric, discount_amount numeric, tax_amount numeric, payment text, address text, url id,
@@ -28,6 +28,7 @@ returns: source_order_id id!, return_key id!, sku text, requested_at timestamptz
     closed_at timestamptz
 reviews: source_order_id id!, review_key id!, sku text, score numeric, created_at timestamptz!, answered_at timestamptz
 tickets: source_customer_id id!, ticket_key id!, opened_at timestamptz!, closed_at timestamptz, topic id
+external_events: source_customer_id id!, event_key id!, kind id!, at timestamptz!, source_order_id id, detail text
 """
 # what names a row: two different rows of one name in one file cannot both be right
 UNIQUE = {
@@ -39,13 +40,14 @@ UNIQUE = {
     "returns": ("source_order_id", "return_key"),
     "reviews": ("source_order_id", "review_key"),
     "tickets": ("ticket_key",),
+    "external_events": ("event_key",),
 }
 DEFAULTS = {
     ("orders", "currency"): "cast(:currency as text)",
     ("consents", "channel"): "'email'",
     ("products", "name"): "m.sku",
 }
-_BASES = "('opt_in', 'double_opt_in', 'soft_opt_in', 'unsubscribe', 'preference')"
+_BASES = "('opt_in', 'double_opt_in', 'soft_opt_in', 'inquiry', 'unsubscribe', 'preference')"
 _RULES = {  # further checks of a value; {c} is the column of the typed row
     ("orders", "currency"): ("{c} <> :currency", "not the currency of the shop"),
     ("orders", "status"): ("{c} <> all(cast(:statuses as text[]))", "not a known status"),
@@ -53,6 +55,11 @@ _RULES = {  # further checks of a value; {c} is the column of the typed row
     ("products", "price"): ("{c} < 0", "negative"),
     ("consents", "basis"): (f"{{c}} not in {_BASES}", "not a known basis"),
     ("reviews", "score"): ("{c} not between 0 and 10 or {c} <> round({c})", "not a whole number from 0 to 10"),
+    ("external_events", "kind"): ("{c} !~ '^[a-z][a-z0-9_]{{1,47}}$'", "not a word like payment_failed"),
+    ("external_events", "detail"): (
+        "case when not pg_input_is_valid({c}, 'jsonb') then true else jsonb_typeof(cast({c} as jsonb)) <> 'object' end",
+        "not a JSON object",
+    ),
 }
 _UNREADABLE = {
     "numeric": "not a plain number",

@@ -27,13 +27,22 @@ from postlude import (
     __version__,
     cli_approve,
     cli_banner,
+    cli_calendar,
+    cli_campaign,
+    cli_consents,
     cli_coupons,
+    cli_customer,
     cli_dead,
     cli_feeds,
     cli_flows,
     cli_identities,
+    cli_loyalty,
+    cli_mail,
     cli_quarantine,
     cli_quotas,
+    cli_recommend,
+    cli_recovery,
+    cli_simulate,
     cli_source,
     cli_switch,
     db,
@@ -52,15 +61,24 @@ app.add_typer(db_app, name="db")
 app.command("banner-token")(cli_banner.banner_token_command)
 app.add_typer(cli_switch.app)
 app.add_typer(cli_feeds.app)
+app.add_typer(cli_mail.app)
 app.add_typer(cli_quotas.app)
 app.add_typer(cli_flows.app)
 app.add_typer(cli_approve.app, name="approvals")
+app.add_typer(cli_simulate.app)
+app.add_typer(cli_calendar.app, name="calendar")
+app.add_typer(cli_campaign.app, name="campaign")
 app.add_typer(cli_coupons.app, name="coupons")
+app.add_typer(cli_consents.app, name="consents")
+app.add_typer(cli_customer.app, name="customer")
 app.add_typer(cli_dead.dead_app, name="dead")
 app.add_typer(cli_dead.unknown_app, name="unknown")
 app.add_typer(cli_source.app, name="source")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_identities.app, name="identities")
+app.add_typer(cli_recommend.app)
+app.add_typer(cli_loyalty.app, name="loyalty")
+app.add_typer(cli_recovery.app, name="recovery")
 console = Console()
 err = Console(stderr=True)
 
@@ -248,6 +266,8 @@ def segment(
     now, run_id = instant(as_of), new_run("segment")
     counts = pipeline.derive_features(now, run_id, "cli", full)
     pipeline.check("features", "", now, run_id)
+    counts |= {f"loyalty_{key}": count for key, count in pipeline.keep_loyalty(now, run_id, "cli").items()}
+    counts |= {f"happened_{key}": count for key, count in pipeline.note_happenings(now, run_id, "cli").items()}
     show(counts | pipeline.update_segments(now, run_id, "cli"), as_json, f"Customers as of {now:%Y-%m-%d %H:%M} UTC")
 
 
@@ -337,6 +357,8 @@ def run(source: Sources = None, as_of: AsOf = "", as_json: AsJson = False) -> No
         step(f"load {name}", pipeline.load, path, *stamp)
     step("features", pipeline.derive_features, *stamp)
     step("check features", pipeline.check, "features", "", now, run_id)
+    step("loyalty", pipeline.keep_loyalty, *stamp)
+    step("happenings", pipeline.note_happenings, *stamp)
     step("segments", pipeline.update_segments, *stamp)
     for file in pipeline.campaign_files():
         step(f"plan {Path(file).stem}", pipeline.run_campaign, file, *stamp)
@@ -384,18 +406,19 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Why a customer got a message, or not: each predicate as it holds, and everything stored."""
-    from postlude import pipeline
+    from postlude import pipeline, switch
     from postlude import why as reasons
     from postlude.campaign import load_campaign
 
     _ready()
     now = instant(as_of or at)
-    calendar = pipeline.calendar()
+    calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
+        stops = switch.at(conn, now if as_of or at else None)
         for person in reasons.people(conn, customer):
             for file in _campaigns(campaign):
-                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now)
+                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now, stops)
                 traces.append((person, Path(file).stem, lines))
     if as_json:
         show(
@@ -428,6 +451,8 @@ def validate(as_of: AsOf = "", as_json: AsJson = False) -> None:
         console.print(
             f"{len(pipeline.campaign_files())} campaigns, segments, sources, calendar and templates are in order."
         )
+    for warning in [] if as_json else pipeline.advice():
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if faults:
         if not as_json:
             raise InputError(faults)

@@ -13,6 +13,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,14 @@ class Pipe:
     def __init__(self, on: Engine) -> None:
         """Raises Unavailable if there is no server."""
         with _unavailable():
-            kept = on.connect()
-        self._raw: psycopg.Connection[Any] = kept.connection.driver_connection  # type: ignore[assignment]
-        kept.detach()  # it is ours: what is set on it does not come back to the pool
-        self._kept = kept
+            self._kept = on.connect()
+        self._raw: psycopg.Connection[Any] = self._kept.connection.driver_connection  # type: ignore[assignment]
         self._raw.rollback()
         self._raw.autocommit = True  # all up to the end of the pipeline is one transaction
+        # few statements, again and again, for a few rows each, found by their keys however large the tables were when the plan
+        # was made: to plan anew costs as much as to run
+        self._raw.execute("set plan_cache_mode = force_generic_plan")
+        self._raw.execute("set enable_seqscan = off")
 
     def run(self, *statements: tuple[str, dict[str, Any]]) -> list[list[Any]]:
         """The first column of each statement's rows. All are committed, or none.
@@ -200,7 +203,12 @@ class Pipe:
             raise
 
     def close(self) -> None:
+        """Back to the pool as it came, with the statements it has prepared; what is broken does not go back."""
         with contextlib.suppress(Exception):
+            try:
+                self._raw.autocommit = False
+            except Exception:
+                self._kept.invalidate()
             self._kept.close()
 
 
@@ -218,6 +226,11 @@ def _unavailable() -> Iterator[None]:
         if error.connection_invalidated or "connection" in str(error.orig).lower():
             raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
         raise
+
+
+def tell_now(conn: Connection, now: datetime) -> None:
+    """What triggers of this transaction take for the present: the clock of the run, not the server's."""
+    conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
 
 
 def dumps(value: Any) -> str:

@@ -12,33 +12,13 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from postlude import db, freshness
-from postlude.calendar import WEEKDAYS, Calendar
+from postlude.calendar import WEEKDAYS, Calendar, remember
 from postlude.campaign import Campaign
 from postlude.conditions import Reentry
 from postlude.errors import GateClosed, InputError
 from postlude.settings import settings
 
 LONGEST_REST = timedelta(days=366)  # what a campaign missed before that is not looked for
-
-
-def remember_calendar(conn: Connection, calendar: Calendar, now: datetime, author: str = "include/calendar.yml") -> int:
-    """Revision number of this calendar; a new append-only revision when its content differs from the newest one."""
-    conn.execute(text("select pg_advisory_xact_lock(72060002)"))  # two planners must not write the same revision twice
-    newest = conn.execute(
-        text("select revision, content_hash from calendar_revisions order by revision desc limit 1")
-    ).first()
-    if newest and newest.content_hash == calendar.content_hash:
-        return int(newest.revision)
-    return int(
-        conn.execute(
-            text("""insert into calendar_revisions (at, author, why, content, content_hash)
-                    values (:now, :author, :why, :content, :hash) returning revision"""),
-            {
-                "now": now, "author": author, "why": "file changed" if newest else "first calendar",
-                "content": db.dumps(calendar.content()), "hash": calendar.content_hash,
-            },
-        ).scalar_one()
-    )  # fmt: skip
 
 
 def remember_version(conn: Connection, campaign: Campaign, now: datetime) -> datetime:
@@ -85,6 +65,7 @@ def enrol(
         reentry="after" if after else campaign.reentry, period=after, per_order=campaign.per_fact,
         only_if=db.dumps(campaign.audience.only_if.model_dump(mode="json", by_alias=True)) if campaign.audience.only_if else None,
         definition=db.dumps(campaign.definition()),
+        stop_while=db.dumps(campaign.stop_while if campaign.kind == "marketing" else ()),
     )  # fmt: skip
     refused = 0
     if history_before is None:
@@ -151,11 +132,19 @@ def _features_are_of(conn: Connection, now: datetime, campaign: Campaign) -> Non
 def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: datetime, run_id: str) -> dict[str, int]:
     """Write the messages of all enrolments that have none yet; they stay `held` until `release`. Nothing is written twice.
 
-    A step that waits for an event is written once the event came or its time is up.
+    A step that waits for an event is written once the event came or its time is up. Where the calendar moved a step and says
+    so, what was planned for it before moves along (`moved`; it is held for the gate again), or is cancelled (`stopped`).
     """
+    db.tell_now(conn, now)
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
-    steps = _steps(campaign)
+    delays = [delay for delay in calendar.delays if delay.campaign == campaign.id and delay.since is not None]
+    stopped = sum(
+        db.run(conn, "33_stop_moved", campaign=campaign.id, step=delay.step, since=delay.since, now=now).scalar_one()
+        for delay in delays
+        if delay.in_flight == "stop"
+    )
+    steps = _steps(campaign, {delay.step: delay.since for delay in delays if delay.in_flight == "migrate"})
     conn.execute(text("drop table if exists under_way, due_steps"))
     db.run(conn, "33_under_way", campaign=campaign.id)
     db.run(
@@ -165,15 +154,28 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
-        holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember_calendar(conn, calendar, now),
+        holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember(conn, calendar, now),
         now=now, run_id=run_id, spread=calendar.spread, office_opens=calendar.office.opens, office_closes=calendar.office.closes,
         office_days=[WEEKDAYS.index(day) + 1 for day in calendar.office.days], office_closed=list(calendar.office.closed),
     ).one()  # fmt: skip
-    return {"planned": planned.planned, "ghosts": planned.ghosts}
+    counts = {"planned": planned.planned, "ghosts": planned.ghosts}
+    return counts | {key: n for key, n in (("moved", planned.moved), ("stopped", stopped)) if n}
 
 
-def _steps(campaign: Campaign) -> list[dict[str, Any]]:
-    """The steps as planning reads them; `previous` are the step, or the alternatives of the branch, that stand before."""
+def must_move(conn: Connection, campaign: Campaign, calendar: Calendar) -> bool:
+    """Is anything planned that the calendar has moved or stopped since? Then `schedule` has to look before it goes out."""
+    return any(
+        db.run(conn, "33_to_move", campaign=campaign.id, step=delay.step, since=delay.since).scalar_one()
+        for delay in calendar.delays
+        if delay.campaign == campaign.id and delay.since is not None and delay.in_flight != "finish"
+    )
+
+
+def _steps(campaign: Campaign, moved: dict[str, datetime | None]) -> list[dict[str, Any]]:
+    """The steps as planning reads them; `previous` are the step, or the alternatives of the branch, that stand before.
+
+    moved: by step, since when; what was planned for it before is planned anew.
+    """
     rows: list[dict[str, Any]] = []
     before: list[str] = []
     same: list[str] = []
@@ -200,6 +202,7 @@ def _steps(campaign: Campaign) -> list[dict[str, Any]]:
                 "event": wait.event if wait else None,
                 "wait_seconds": wait.timeout.total_seconds() if wait else None,
                 "otherwise": wait.otherwise if wait else None,
+                "moved_since": moved.get(step.id),
             }
         )
     return rows

@@ -7,6 +7,8 @@ settled unknowns, in one transaction.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ from postlude.hooks import reports
 from postlude.settings import settings
 
 OVERLAP = timedelta(hours=1)  # reports may become visible late; told again they change nothing
+LATE = timedelta(hours=2)  # so much later providers may put an entry into a list
+FIRST_LOOK = timedelta(days=7)
+
+Begin = Callable[[], AbstractContextManager[Connection]]
 
 
 def collect(conn: Connection, channel: Channel, url: str, name: str, now: datetime) -> dict[str, int]:
@@ -37,6 +43,34 @@ def collect(conn: Connection, channel: Channel, url: str, name: str, now: dateti
     ]
     landed = db.run(conn, "54_land_events", rows=db.dumps(rows), source=name, now=now).rowcount if rows else 0
     return {"reported": len(rows), "landed": landed}
+
+
+def pull(begin: Begin, channel: Channel, url: str, name: str, provider: str, now: datetime) -> dict[str, int]:
+    """Read the lists a provider keeps of what became of messages, and land what is new; {} where it keeps none.
+
+    begin() opens a transaction: one for each page, with how far the list has been read. After a failure the next run goes on
+    there. A report that a web hook brought already has the same key. Raises Unavailable, InputError.
+    """
+    lists = getattr(channel, "lists", None)
+    if lists is None:
+        return {}
+    counts = {"pages": 0, "reported": 0, "landed": 0}
+    for entry, pages in sorted(lists(url).items()):
+        of = {"channel": name, "provider": provider, "list": entry}
+        with begin() as conn:
+            seen = db.run(conn, "54_report_cursor", **of).scalar()
+        for page in pages((seen or now - FIRST_LOOK) - LATE):
+            with begin() as conn:
+                rows = [{"dedupe_key": key, "raw": raw} for key, raw in page.reports]
+                if rows:
+                    counts["pages"] += 1
+                    counts["reported"] += len(rows)
+                    counts["landed"] += db.run(
+                        conn, "54_land_reports", rows=db.dumps(rows), provider=provider, now=now
+                    ).rowcount
+                if page.until:
+                    db.run(conn, "54_move_report_cursor", **of, seen_at=min(page.until, now), now=now)
+    return counts
 
 
 def collect_mailbox(conn: Connection, maildir: Path, now: datetime) -> tuple[dict[str, int], list[Path]]:
@@ -85,8 +119,8 @@ def tell(conn: Connection, now: datetime, batch: int = 2_000) -> int:
             except ValueError as error:
                 rows.append({"inbox_id": row.inbox_id, "problem": str(error)[:200]})
                 continue
-            phone = event.pop("phone", None) if event else None
-            rows.append({"inbox_id": row.inbox_id, "payload": event, "nothing": event is None, "phone": phone})
+            found_by = {name: event.pop(name, None) if event else None for name in ("phone", "address")}
+            rows.append({"inbox_id": row.inbox_id, "payload": event, "nothing": event is None, **found_by})
         if rows:
             db.run(conn, "50_tell_reports", rows=db.dumps(rows), now=now)
         read += len(rows)

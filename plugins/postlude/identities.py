@@ -28,6 +28,8 @@ _OWNED = {
     "orders": "to_jsonb(order_id)",
     "tickets": "to_jsonb(array[source_id, ticket_key])",
     "external_events": "to_jsonb(array[source_id, event_key])",
+    "loyalty_ledger": "to_jsonb(entry_id)",
+    "recoveries": "to_jsonb(recovery_id)",
     "events": "to_jsonb(event_id)",
     "messages": "to_jsonb(message_id)",
 }
@@ -128,6 +130,10 @@ def merge(conn: Connection, kept: int, merged: int, now: datetime, *, rule: str,
         # who was drawn stays on the side of the person kept
         "update holdouts as h set customer_id = :kept where customer_id = :merged and not exists "
         "(select from holdouts as k where k.customer_id = :kept and k.campaign_id = h.campaign_id)",
+        "update loyalty_memberships as m set customer_id = :kept where customer_id = :merged and not exists "
+        "(select from loyalty_memberships as k where k.customer_id = :kept and (k.left_at is null or k.joined_at = m.joined_at))",
+        "update loyalty_memberships set left_at = greatest(joined_at, cast(:now as timestamptz)), left_why = 'the same person' "
+        "where customer_id = :merged and left_at is null",
         "update segment_memberships set left_at = greatest(seen_at, cast(:now as timestamptz)) "
         "where customer_id = :merged and left_at is null",
         "delete from customer_facts where customer_id = :merged",
@@ -159,7 +165,7 @@ def split(conn: Connection, merged: int, now: datetime, *, by: str, why: str) ->
         conn.execute(
             text(f"""update {table} set customer_id = :merged
                      where customer_id = :person and {key} in (select jsonb_array_elements(cast(:rows as jsonb)))"""),
-            pair | {"rows": db.dumps(found.moved[table])},
+            pair | {"rows": db.dumps(found.moved.get(table, []))},  # a merge of long ago knows fewer tables
         )
     for table in ("orders", "tickets"):
         conn.execute(

@@ -114,6 +114,7 @@ def _register(conn: Connection, source: Source) -> None:
         "mapping": source.mapping,
         "scheduled": source.scheduled,
         "quiet_days": sorted(source.quiet_days),
+        "review_scale": source.review_scale,
     }
     db.run(
         conn, "11_register_source", source=source.id, shop=source.shop, kind=source.kind, currency=source.currency,
@@ -311,7 +312,7 @@ def _cross_check(conn: Connection, source: Source) -> None:
     _mark_reused(conn, source)
     zones = f"update postlude.{staging(source, 'customers')} set time_zone = null"
     _run(conn, f"{zones} where time_zone is not null and time_zone not in (select zone from postlude.time_zones)")
-    for entity in ("orders", "consents", "tickets"):
+    for entity in ("orders", "consents", "tickets", "external_events"):
         _mark_orphans(conn, source, entity, "customers", "customer_identities", "source_customer_id")
     for entity in ("order_lines", "shipments", "returns", "reviews"):
         _mark_orphans(conn, source, entity, "orders", "orders", "source_order_id")
@@ -484,7 +485,7 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str, replay:
     counts = {"customers": db.run(conn, "11_update_customers", **by).rowcount}
     counts["customers"] += db.run(conn, "12_add_customers", **at).rowcount
     counts["consents"] = db.run(conn, "12_merge_consents", **at).rowcount
-    counts["products"] = db.run(conn, "12_merge_products", **by).rowcount
+    counts["products"] = db.run(conn, "12_merge_products", **at).scalar_one()
     db.run(conn, "13_choose_orders", **by)
     _run(conn, "analyze pg_temp.chosen_orders")
     db.run(conn, "14_key_lines", **by)
@@ -494,6 +495,7 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str, replay:
     counts["order_lines"] += db.run(conn, "14_merge_lines").rowcount
     for entity in ("shipments", "returns", "reviews", "tickets"):
         counts[entity] = db.run(conn, f"15_merge_{entity}", **by).rowcount
+    counts["external_events"] = db.run(conn, "15_merge_external_events", **at).rowcount
     db.run(conn, "16_count_orders", monetary=source.monetary)
     counts["released"] = db.run(conn, "17_release_quarantine", **at).rowcount
     if not replay:  # a few rows of old deliveries say nothing about how far the source is complete

@@ -8,17 +8,21 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine
 
 from postlude import db
-from postlude.errors import Unavailable
+from postlude.errors import PostludeError, Unavailable
+
+
+class LostClaim(PostludeError):
+    """The claim is no longer ours, or the message must not go any more: nothing is handed over."""
 
 
 class Claim(Protocol):
@@ -45,6 +49,13 @@ class Intent:
     error: Exception | None = None
     done: bool = False
 
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the dot must not follow."""
+        if self.kept and not self.error:
+            return None
+        return self.error or LostClaim(self.stop or "the claim was lost, or the message may not go any more")
+
 
 @dataclass(eq=False)
 class Settlement:
@@ -56,9 +67,6 @@ class Settlement:
     settled: bool = False
     error: Exception | None = None
     done: bool = False
-
-
-Entry = TypeVar("Entry", Intent, Settlement)
 
 
 class Ledger:
@@ -84,17 +92,24 @@ class Ledger:
         self._queue: list[Intent | Settlement] = []
         self._guard = threading.Lock()  # of the queue
 
-    def intend(self, intent: Intent) -> Intent:
-        """Returns once it is known whether the intent is kept. Raises what the database raised."""
-        return self._through(intent)
+    def intend(self, *intents: Intent) -> None:
+        """Returns once it is known of each whether it is kept (its `refusal`), with all that waited to be settled."""
+        with self._guard:
+            self._queue += intents
+        with self._committing:
+            if not all(intent.done for intent in intents):
+                self._commit()
 
     def settle(self, settlement: Settlement, wait: bool) -> None:
         """Store an outcome; wait: not later but now. Raises what the database raised, when waiting."""
-        if wait:
-            self._through(settlement)
-            return
         with self._guard:
             self._queue.append(settlement)
+        if wait:
+            with self._committing:
+                if not settlement.done:
+                    self._commit()
+            if settlement.error:
+                raise settlement.error
 
     def flush(self) -> None:
         """Commit what waits. Raises what befell a settlement since the last time; what was to be settled is left to recovery."""
@@ -109,16 +124,6 @@ class Ledger:
             self._disconnect()
 
     # -- one group
-
-    def _through(self, entry: Entry) -> Entry:
-        with self._guard:
-            self._queue.append(entry)
-        with self._committing:
-            if not entry.done:
-                self._commit()
-        if entry.error:
-            raise entry.error
-        return entry
 
     def _commit(self) -> None:
         with self._guard:
@@ -195,9 +200,11 @@ class Ledger:
 
     def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
         return {
-            "ids": [i.claim.message_id for i in intents], "attempts": [i.claim.attempt for i in intents],
-            "hashes": [i.content_hash for i in intents], "codes": [i.coupon for i in intents], "worker": self._worker, "now": now,
-            "lease": self._lease,
+            "ids": _array(str(i.claim.message_id) for i in intents),
+            "attempts": _array(str(i.claim.attempt) for i in intents),
+            "hashes": _array(i.content_hash for i in intents),
+            "codes": [i.coupon for i in intents] if any(i.coupon for i in intents) else _array("null" for _ in intents),
+            "worker": self._worker, "now": now, "lease": self._lease,
         }  # fmt: skip
 
     def _letters(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
@@ -209,11 +216,23 @@ class Ledger:
         }  # fmt: skip
 
     def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
-        rows = [{"message_id": s.claim.message_id, "attempt": s.claim.attempt, **s.fields} for s in settlements]
-        ids = [s.claim.message_id for s in settlements]
-        return {"ids": ids, "rows": db.dumps(rows), "worker": self._worker, "now": now}
+        keys = [str(s.claim.message_id) for s in settlements]
+        rows = [
+            {
+                "message_id": key,
+                "attempt": s.claim.attempt,
+                **{name: value for name, value in s.fields.items() if value is not None},
+            }
+            for key, s in zip(keys, settlements, strict=True)
+        ]
+        return {"ids": _array(keys), "rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None
+
+
+def _array(values: Iterable[str]) -> str:
+    """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
+    return "{" + ",".join(values) + "}"

@@ -6,12 +6,13 @@ These rows are a starting point, not advice: each names its source and the day s
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from markupsafe import escape
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from postlude import yamlfile
 from postlude.errors import Fault
@@ -19,6 +20,17 @@ from postlude.settings import settings
 from postlude.yamlfile import Strict
 
 Need = Literal["name", "postal_address", "support_email", "phone", "privacy_url"]
+
+
+def _months(value: Any) -> int:
+    """ "24 months" or "2 years" as months of the calendar."""
+    hit = re.fullmatch(r"\s*([1-9]\d?\d?) (month|year)s?\s*", str(value))
+    if not hit:
+        raise ValueError(f'"{value}" is not a time of the calendar; write e.g. "24 months" or "2 years"')
+    return int(hit[1]) * (12 if hit[2] == "year" else 1)
+
+
+Months = Annotated[int, BeforeValidator(_months)]
 
 
 class Rule(Strict):
@@ -30,12 +42,22 @@ class Rule(Strict):
     label: str = Field("", description="with what a subject or text must begin")
     languages: tuple[str, ...] = Field((), description="who reads these and has no known country gets the label too")
     needs: tuple[Need, ...] = Field((), description="what the mail must say about the shop (include/theme.yml)")
+    implied_by_purchase: Months | None = Field(
+        None, description="an implied consent ends so long after the last purchase"
+    )
+    implied_by_inquiry: Months | None = Field(None, description="an implied consent ends so long after the inquiry")
+    notice_every: Months | None = Field(None, description="how often people must be told that their consent stands")
     note: str = ""
 
     @field_validator("reviewed_on", mode="before")
     @classmethod
     def _day(cls, value: Any) -> Any:
         return dt.date.fromisoformat(value) if isinstance(value, str) else value
+
+    @property
+    def ends_consents(self) -> bool:
+        """Does a consent end here by the mere passing of time?"""
+        return bool(self.implied_by_purchase or self.implied_by_inquiry or self.notice_every)
 
 
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -88,9 +110,18 @@ def labelled(rule: Rule, text: str) -> str:
     return text if not rule.label or text.startswith(rule.label) else f"{rule.label} {text}"
 
 
-def missing(rule: Rule, shop: object, *bodies: str) -> Iterator[str]:
-    """What the law wants in the mail and one of its bodies (text, or HTML) does not say; `shop` has the facts as attributes."""
-    for need in rule.needs:
-        value = str(getattr(shop, need, ""))
-        if not value or not all(value in body or str(escape(value)) in body for body in bodies):
+Wanted = tuple[tuple[str, str, str], ...]  # what is asked for, the shop's value, the value as HTML writes it
+
+
+def wanted(rule: Rule, shop: object) -> Wanted:
+    """What the law asks a mail to say; `shop` has the facts as attributes."""
+    values = [(need, str(getattr(shop, need, ""))) for need in rule.needs]
+    return tuple((need, value, str(escape(value))) for need, value in values)
+
+
+def missing(wanted: Wanted, *bodies: str) -> Iterator[str]:
+    """What of this one of the bodies (text, or HTML) does not say."""
+    for need, value, escaped in wanted:
+        # it stands in the footer: from the end it is found at once
+        if not value or not all(body.rfind(escaped) >= 0 or body.rfind(value) >= 0 for body in bodies):
             yield need

@@ -7,7 +7,6 @@ The standard library's writer is not used: it alters some CJK subjects and costs
 from __future__ import annotations
 
 import re
-from base64 import b32encode
 from binascii import b2a_base64
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -222,10 +221,23 @@ def _domain(domain: str) -> str:
     return domain
 
 
+envelope_of_sender = lru_cache(maxsize=64)(envelope)  # they are few; recipients are never kept
+
+
 # ---------------------------------------------------------------- headers
+
+_PAIRS = [a + b for a in "abcdefghijklmnopqrstuvwxyz234567" for b in "abcdefghijklmnopqrstuvwxyz234567"]
+
+
+def key_of(message_id: UUID) -> str:
+    """The id in 26 letters and digits: base32 in lower case, without its padding."""
+    number = message_id.int << 2
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+
 
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _SAFE = re.compile(r"[^\r\n]+(?:\r\n [^\r\n]+)*")
+_HEAD = re.compile(r"(?:[A-Za-z-]+: [^\r\n]+(?:\r\n [^\r\n]+)*\r\n)*")
 _URL = re.compile(r"https?://[!-;=?-~]{3,900}")
 _MAILTO = re.compile(r"mailto:[!-;=?-~]{3,900}")
 _NOT_TOKEN = re.compile(r"[^A-Za-z0-9_.:-]+")
@@ -286,6 +298,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+@lru_cache(maxsize=256)
 def _date(at: datetime) -> str:
     if at.tzinfo is None:
         raise ValueError("the date of a message must be aware")
@@ -306,39 +319,44 @@ def _unsubscribe(message: Message) -> list[tuple[str, str]]:
 
 
 def _headers(message: Message, boundary: str) -> list[tuple[str, str]]:
-    token = b32encode(message.message_id.bytes).decode().rstrip("=").lower()
-    sender = envelope(message.sender.address)
-    if not clean(message.subject):
+    sender = envelope_of_sender(message.sender.address)
+    subject = _text("Subject", message.subject)
+    if not subject:
         raise Refused("the subject is empty")
     found = [
         ("From", _sender("From", message.sender)),
         ("To", _mailbox("To", message.recipient)),
-        ("Subject", _text("Subject", message.subject)),
+        ("Subject", subject),
         ("Date", _date(message.date)),
-        ("Message-ID", f"<{token}@{sender.rpartition('@')[2]}>"),
-        ("MIME-Version", "1.0"),
+        ("Message-ID", f"<{key_of(message.message_id)}@{sender.rpartition('@')[2]}>"),
         ("X-Msg-Key", str(message.message_id)),
-        ("X-Campaign", _token(message.campaign_id)),
+        *_common(message.kind, message.campaign_id, message.reply_to, message.feedback_id, message.list_id),
     ]
-    if message.reply_to:
-        found.append(("Reply-To", _sender("Reply-To", message.reply_to)))
-    if message.feedback_id:
-        found.append(("Feedback-ID", _token(message.feedback_id)))
-    if message.kind == "marketing":
+    if message.kind == "marketing" or message.list_unsubscribe:  # an order mail may promote too
         found += _unsubscribe(message)
+    if boundary:
+        found.append(("Content-Type", f'multipart/alternative;\r\n boundary="{boundary}"'))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _common(
+    kind: Kind, campaign: str, reply_to: Address | None, feedback_id: str | None, list_id: str | None
+) -> tuple[tuple[str, str], ...]:
+    """The headers that all mails of a campaign have in common."""
+    found = [("MIME-Version", "1.0"), ("X-Campaign", _token(campaign))]
+    if reply_to:
+        found.append(("Reply-To", _mailbox("Reply-To", reply_to)))
+    if feedback_id:
+        found.append(("Feedback-ID", _token(feedback_id)))
+    if kind == "marketing":
         found.append(("Precedence", "bulk"))
-        if message.list_id:
-            found.append(("List-ID", f"<{_token(message.list_id)}>"))
+        if list_id:
+            found.append(("List-ID", f"<{_token(list_id)}>"))
     else:
         # failures are still wanted, so not "All"
         found += [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply")]
-        if message.list_unsubscribe:  # an order mail that promotes too
-            found += _unsubscribe(message)
-    if boundary:
-        found.append(("Content-Type", f'multipart/alternative;\r\n boundary="{boundary}"'))
-    else:
-        found += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Transfer-Encoding", "base64")]
-    return found
+    return tuple(found)
 
 
 # what a provider that writes the mail itself must be told; From, To, Subject and the like have fields of their own there
@@ -365,14 +383,31 @@ def _token(value: str) -> str:
 # ---------------------------------------------------------------- bytes
 
 
-def _base64(text: str) -> bytes:
-    """UTF-8 with CRLF line ends, in base64 lines of 76."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    code = b2a_base64(text.encode("utf-8", "replace"), newline=False)
-    return b"\r\n".join([code[i : i + 76] for i in range(0, len(code), 76)])
+_LONGEST = 990  # RFC 5321 takes 998 and the line end, and a dot at the beginning is doubled
+_CONTROLS = bytes([*range(9), *range(11, 13), *range(14, 32), 127])
 
 
-_PART = b"\r\nContent-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+def _encoded(text: str, boundary: bytes) -> tuple[bytes, bytes]:
+    """Transfer encoding and the text in it, CRLF line ends: 7bit where it can travel as it is, else base64 of UTF-8 in lines of 76."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    plain = "\r\n".join(lines)
+    if text.isascii() and max(map(len, lines)) <= _LONGEST:
+        data = plain.encode()
+        # mailboxes of old write >From; and nothing in a body may look like the end of its part
+        if (
+            len(data.translate(None, _CONTROLS)) == len(data)
+            and boundary not in data
+            and b"\r\nFrom " not in data
+            and data[:5] != b"From "
+        ):
+            return b"7bit", data
+    code = b2a_base64(plain.encode("utf-8", "replace"), newline=False)
+    return b"base64", b"\r\n".join([code[i : i + 76] for i in range(0, len(code), 76)])
+
+
+_PART = b"\r\nContent-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n%b"
 
 
 def to_bytes(message: Message) -> bytes:
@@ -382,20 +417,24 @@ def to_bytes(message: Message) -> bytes:
     """
     if not message.text.strip():
         raise Refused("the text part is empty")
-    has_html = bool(message.html.strip())
-    # "_" and "--" never occur in base64, so no body can hold the boundary
+    has_html = bool(message.html) and not message.html.isspace()
     boundary = f"=_{message.message_id.hex}" if has_html else ""
+    mark = boundary.encode()
+    encoding, text = _encoded(message.text, mark or b"\0")
     headers = _headers(message, boundary)
-    for name, value in headers:  # whatever the data held: one line end per fold, no header but ours
-        if not _SAFE.fullmatch(value):
-            raise Refused(f"the header {name} cannot be written")
-    head = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
     if not has_html:
-        raw = b"".join((head, b"\r\n", _base64(message.text), b"\r\n"))
+        headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Transfer-Encoding", encoding.decode())]
+    head = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    # whatever the data held: one line end per fold, no header but ours
+    if head.count("\r\n") - head.count("\r\n ") != len(headers) or not _HEAD.fullmatch(head):
+        name = next((name for name, value in headers if not _SAFE.fullmatch(value)), "")
+        raise Refused(f"the header {name} cannot be written")
+    if not has_html:
+        raw = b"".join((head.encode(), b"\r\n", text, b"\r\n"))
     else:
-        mark = b"\r\n--" + boundary.encode()
-        parts = mark, _PART % b"plain", _base64(message.text), mark, _PART % b"html", _base64(message.html)
-        raw = b"".join((head, *parts, mark, b"--\r\n"))
+        line = b"\r\n--" + mark
+        parts = line, _PART % (b"plain", encoding, text), line, _PART % (b"html", *_encoded(message.html, mark))
+        raw = b"".join((head.encode(), *parts, line, b"--\r\n"))
     if len(raw) > MAX_BYTES:
         raise Refused(f"the message has {len(raw):,} bytes; at most {MAX_BYTES:,} are sent")
     return raw

@@ -9,6 +9,7 @@ and the same origin.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import logging
@@ -22,6 +23,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import (
     Asset,
     BaseHook,
+    BaseNotifier,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
@@ -248,12 +250,55 @@ class Approve(HITLOperator):
         return pipeline.request(approval, wall_clock()) if approval else None
 
 
+class Notice(BaseNotifier):
+    """Tell those who may approve that something waits: by mail, and by any Airflow notifier of the settings.
+
+    What cannot be told stops nothing: the request stands in Airflow, on the page and on the command line all the same.
+    """
+
+    def __init__(self, assessed: str) -> None:
+        self.assessed = assessed
+        super().__init__()
+
+    def notify(self, context: Any) -> None:
+        use_connection()
+        from airflow.sdk.configuration import conf
+
+        from postlude import pipeline
+        from postlude.settings import settings
+
+        config, approval = settings(), (context["ti"].xcom_pull(self.assessed) or {}).get("approval")
+        asked = pipeline.request(approval, wall_clock()) if approval else None
+        if asked is None:
+            return
+        url = f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/plugin/postlude-approvals"
+        to = [one.strip() for one in config.approval_mail.split(",") if one.strip()]
+        options = {
+            key: value.replace("{subject}", asked[0]).replace("{url}", url)
+            for key, value in config.approval_notifier_options.items()
+        }
+        for tell in (
+            lambda: to and pipeline.tell_staff(to, asked[0], f"{asked[0]}\n\nAnswer here: {url}\n", wall_clock()),
+            lambda: config.approval_notifier and _named(config.approval_notifier)(**options)(context),
+        ):
+            try:
+                tell()
+            except Exception as error:  # whatever a notifier of somebody else does
+                self.log.error("nobody could be told of request %s: %s", approval, type(error).__name__)
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
 def approve(task_id: str, assessed: str, users: Iterable[str], wait: timedelta) -> Approve:
     """The task that asks; only `users` may answer, or whoever may answer in Airflow when there are none."""
     return Approve(
         task_id=task_id,
         assessed=assessed,
         subject="Is this plan to be sent?",
+        notifiers=[Notice(assessed)],
         options=[Approve.YES, Approve.NO],
         params={
             "at_most": Param(None, type=["null", "integer"], minimum=1, title="At most so many messages (empty: all)"),

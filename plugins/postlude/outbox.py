@@ -8,14 +8,13 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import select
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -23,17 +22,19 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, dkim, freshness, legal, letter_facts, pace, rendering, switch, tokens
+from postlude import claims as about_products
+from postlude import db, freshness, letter_extras, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
-from postlude.campaign import Campaign, Coupon
-from postlude.channels import Channel, Send
-from postlude.errors import InputError, PostludeError, Refused
+from postlude.campaign import Campaign
+from postlude.channels import INTEND, Channel, Send
+from postlude.errors import InputError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.message import Address, Message, Outcome, envelope, frozen, thawed, to_bytes
+from postlude.letter import Desk, asks, definition_of
+from postlude.loop import Loop
+from postlude.message import Message, Outcome, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
-from postlude.rendering import short
 from postlude.retries import blameless, next_try
 from postlude.settings import settings
 
@@ -46,17 +47,26 @@ FEEDS_KEPT = timedelta(minutes=1)
 # so many failures of the relay in a row end the run; fewer where there are fewer connections
 MANY = 5
 
-# a batch is a hundred rows of a million: each is found by an index
+# a batch is a hundred rows of a million: each is found by an index, also where the table was empty when the plan was made.
+# To plan anew costs as much as the batch
 WALK = text(
     "select set_config('random_page_cost', '1.1', true), set_config('enable_sort', :sort, true), "
-    "set_config('enable_seqscan', :sort, true), set_config('enable_bitmapscan', :sort, true)"
+    "set_config('enable_bitmapscan', :sort, true), set_config('enable_seqscan', 'off', true), "
+    "set_config('plan_cache_mode', 'force_generic_plan', true)"
 )
 
-Mail = tuple[Row[Any], Row[Any]]  # a claim and what its template needs to know
+Mail = tuple[Row[Any], Row[Any], Desk]  # a claim, what its template needs to know, and where its batch is written
 
 
-class LostClaim(PostludeError):
-    """The claim is no longer ours, or the message must not go any more: nothing is handed over."""
+@dataclass(frozen=True)
+class Parcel:
+    """A message ready to be handed over, with what it came from."""
+
+    claim: Row[Any]
+    provider: str
+    message: Message
+    raw: bytes
+    intent: Intent
 
 
 class Progress(Protocol):
@@ -71,6 +81,7 @@ class Outbox:
 
     clock: the wall clock of the run (UTC). A batch is judged as of one reading of it, and each intent reads it again, so
     that a slow run cannot send what expired meanwhile.
+    calendar_at: asked before each batch for the calendar of that instant; None: `calendar` holds for the whole delivery.
     lanes: connections at once, each in a thread of its own; with one everything happens in the caller's thread.
     """
 
@@ -88,6 +99,7 @@ class Outbox:
     stop_file: Path = field(default_factory=switch.stop_file)
     lanes: int = 1
     quotas: Quotas = field(default_factory=Quotas)
+    calendar_at: Callable[[Connection, datetime], Calendar] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     _stops: list[switch.Stop] = field(default_factory=list)
@@ -114,13 +126,7 @@ class Outbox:
             self.counts["relay_down"] = 1
             return dict(self.counts)
         try:
-            with Lanes[Mail](
-                self.lanes,
-                lambda: self.channel.connect(self.url),
-                self._hand_over,
-                self._ledger.flush,
-                lambda mail: self._pace.begin(self._provider(mail)),
-            ) as self._crew:
+            with self._lanes() as self._crew:
                 self._turns_of_ghosts()
                 self._deliver(progress, limit)
             if self._stopper:
@@ -145,16 +151,28 @@ class Outbox:
                 break
             done += len(claimed)
             mine = [c for c in claimed if c.state == "sending"]
-            letters = self._letters(mine)
-            crew.put([(c, letters[c.message_id]) for c in mine])
-            crew.wait(
-                0 if self._breaker.probing else self.batch // 2
-            )  # the next batch is claimed while the rest of this one goes out
+            crew.put(self._mails(mine))
+            # the next batch is claimed while this one goes out
+            crew.wait(0 if self._breaker.probing else self.batch)
             if progress:
                 progress(done)
         crew.wait()
         # claimed while the lanes were stopped
         self._release(crew.stop(), "the worker stopped")
+
+    def _lanes(self) -> Lanes[Mail]:
+        """Who hands over: one thread for all connections where the channel can do so, else one for each."""
+        sessions = getattr(self.channel, "sessions", None)
+        flush, ready = self._ledger.flush, lambda mail: self._pace.begin(self._provider(mail))
+        if sessions and self.lanes > 1 and hasattr(select, "epoll"):
+
+            def intend(parcels: list[Parcel]) -> None:
+                self._ledger.intend(*[parcel.intent for parcel in parcels])
+
+            return Loop[Mail, Parcel](
+                self.lanes, sessions(self.url), self._prepare, self._conclude, intend, INTEND, flush, ready
+            )
+        return Lanes(self.lanes, lambda: self.channel.connect(self.url), self._hand_over, flush, ready)
 
     def stop(self) -> None:
         """Finish what is under way, release what was claimed and not begun, and end. Safe to call from a signal handler."""
@@ -168,7 +186,7 @@ class Outbox:
             self._release(self._crew.stop(), "the worker was told to stop")
 
     def _release(self, mails: list[Mail], why: str) -> None:
-        for claim, _ in mails:
+        for claim, *_ in mails:
             self._settle(claim, Outcome("released", reply=why))
 
     def _demand_durable_commits(self) -> None:
@@ -191,6 +209,7 @@ class Outbox:
         mail = {"channel": self.channel_name, "campaigns": [c.id for c in live], "now": now}
         with db.transaction(self.engine) as conn:
             self.quotas.lock(conn, self.channel_name, now)
+            db.tell_now(conn, now)
             # in the order of the index until the batch is full: the planner would sort all that is due, for every batch
             conn.execute(WALK, {"sort": "off"})
             people = sorted(set(
@@ -221,6 +240,8 @@ class Outbox:
         """Campaigns that may send now, and the stops of single shops; reads the switches anew."""
         with db.transaction(self.engine) as conn:
             self._stops = switch.in_force(conn, self.stop_file)
+            if self.calendar_at:
+                self.calendar = self.calendar_at(conn, now)
         live = [
             c
             for c in self.campaigns
@@ -281,57 +302,89 @@ class Outbox:
 
     # ------------------------------------------------------------ hand over
 
-    def _letters(self, claims: list[Row[Any]]) -> dict[UUID, Row[Any]]:
+    def _mails(self, claims: list[Row[Any]]) -> list[Mail]:
         if not claims:
-            return {}
+            return []
+        desk = Desk()  # whatever was edited meanwhile holds from this batch on
+        uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
+        with_facts = any(asks(paths) for paths in uses.values())
+        speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
-            rows = db.run(conn, "43_letters", ids=[c.message_id for c in claims], now=self.clock())
-            return {row.message_id: row for row in rows}
+            ids = [claim.message_id for claim in claims]
+            rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
+            more = letter_extras.of(conn, rows, speaks, self.clock())
+            desk.goods = about_products.catalogue(conn, rows)
+        for row in rows:
+            definition_of(row)
+            desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
+        letters = {row.message_id: row for row in rows}
+        return [(claim, letters[claim.message_id], desk) for claim in claims]
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
-        provider = self._provider(mail)
-        try:
-            self._hand_over_to(provider, send, *mail)
-        finally:
-            self._pace.end(provider)
+        if not (parcel := self._prepare(mail)):
+            return
 
-    def _hand_over_to(self, provider: str, send: Send, claim: Row[Any], letter: Row[Any]) -> None:
+        def intend() -> None:
+            self._ledger.intend(parcel.intent)
+            if refusal := parcel.intent.refusal:
+                raise refusal
+
+        try:
+            outcome = send(parcel.message, parcel.raw, intend)
+        except BaseException:
+            self._pace.end(parcel.provider)
+            raise
+        self._conclude(parcel, outcome)
+
+    def _prepare(self, mail: Mail) -> Parcel | None:
+        """The message as it will be handed over. None: it will not be, and that is settled."""
+        provider = self._provider(mail)
+        parcel = None
+        try:
+            parcel = self._pack(provider, *mail)
+        finally:
+            if parcel is None:
+                self._pace.end(provider)
+        return parcel
+
+    def _pack(self, provider: str, claim: Row[Any], letter: Row[Any], desk: Desk) -> Parcel | None:
         if self._stops and (known := self._stop_of(letter, self._stops)):
             self._release_stopped(claim, str(known))
-            return
+            return None
         if later := self._pace.take(provider):
             self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
-            return
+            return None
         try:
             if letter.kept_letter:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
             else:
-                message, coupon = write(letter, self.clock(), 1.0 if self.lanes > 1 else 0.0)
-                raw = _signed(message, to_bytes(message))
+                message, coupon = desk.write(letter, self.clock())
+                raw = desk.signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
-            self._finish(claim, "skipped", "cannot_render", str(error), None)
-            return
+            outdated = isinstance(error, about_products.ClaimOutdated)
+            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(error), None)
+            return None
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it
             self.faults.append(str(error))
             again = self.clock() + timedelta(hours=1)
             self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
-            return
+            return None
         intent = Intent(claim, letter, hashlib.sha256(raw).hexdigest(), coupon)
         if letter.kind == "transactional" and not letter.kept_letter:
             intent.keep = {"letter": db.dumps(frozen(message)), "raw": raw}
+        return Parcel(claim, provider, message, raw, intent)
 
-        def intend() -> None:
-            if not self._ledger.intend(intent).kept:
-                raise LostClaim(intent.stop or "the claim was lost, or the message may not go any more")
-
-        outcome = send(message, raw, intend)
-        if intent.stop:
-            self._release_stopped(claim, intent.stop)
+    def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
+        """Settle what became of a hand-over, and learn from it."""
+        provider = parcel.provider
+        self._pace.end(provider)
+        if parcel.intent.stop:
+            self._release_stopped(parcel.claim, parcel.intent.stop)
             return
-        self._settle(claim, outcome)
+        self._settle(parcel.claim, outcome)
         if outcome.scope in ("relay", "configuration"):
             self._trouble(outcome)
         elif outcome.kind != "released":
@@ -446,124 +499,3 @@ def send_again(engine: Engine, now: datetime) -> dict[str, int]:
         counts = dict(db.run(conn, "46_send_again", now=now).mappings().one())
         db.run(conn, "46_forget_letters")
     return counts
-
-
-# ---------------------------------------------------------------- from a row to a message
-
-
-def write(letter: Row[Any], now: datetime, patience: float = 0.0) -> tuple[Message, str | None]:
-    """The message of one claimed row, and its coupon code if it has one; `patience` as in rendering.render.
-
-    Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
-    """
-    theme = rendering.load_theme(shop=letter.source_id)
-    definition = _definition(letter.definition)
-    step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
-    if step is None:
-        raise rendering.RenderError("the campaign no longer has this step")
-    coupon = _coupon(step, letter, now)
-    context = _context(letter, definition, theme, coupon, now)
-    # a letter of a transactional campaign may promote too, and is written like marketing then
-    marketing = letter.kind == "marketing" or bool(step.get("promotes"))
-    if letter.channel == "email":
-        content = rendering.render(letter.template, context, letter.locale, theme, patience=patience)
-    else:
-        words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
-        content = rendering.Content(words.title or definition["name"], "", "", words.text)
-    if marketing:
-        content = _lawful(content, letter, theme)
-    unsubscribe = context["links"]["unsubscribe"]
-    domain = theme.sender.address.rpartition("@")[2]
-    name = " ".join(f"{letter.first_name} {letter.last_name}".split())
-    message = Message(
-        message_id=letter.message_id,
-        campaign_id=letter.campaign_id,
-        kind=letter.kind,
-        sender=Address(theme.sender.address, theme.sender.name),
-        reply_to=Address(theme.sender.reply_to, theme.sender.name),
-        recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
-        channel=letter.channel,
-        phone=letter.phone if letter.channel == "sms" else None,
-        person=letter.person,
-        link=theme.shop.url,
-        expires_at=letter.expires_at,
-        subject=content.subject,
-        text=content.text,
-        html=content.html,
-        date=now,
-        return_path=tokens.bounce_address(letter.message_id, settings().bounce_domain)
-        if settings().bounce_domain
-        else None,
-        list_unsubscribe=unsubscribe if marketing else None,
-        list_id=f"{letter.campaign_id.replace('_', '-')}.{domain}" if marketing else None,
-        feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
-    )
-    return message, coupon["code"] if coupon else None
-
-
-def _signed(message: Message, raw: bytes) -> bytes:
-    """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
-    config = settings()
-    if config.dkim_key is None or message.channel != "email":
-        return raw
-    domain = envelope(message.sender.address).rpartition("@")[2]
-    return dkim.signed(raw, domain, config.dkim_selector, dkim.kept_key(config.dkim_key), message.date)
-
-
-def _lawful(content: rendering.Content, letter: Row[Any], theme: Any) -> rendering.Content:
-    """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
-    rule = legal.load_law().rule(letter.country, letter.locale)
-    if letter.channel == "sms":
-        return content._replace(text=legal.labelled(rule, content.text))
-    if letter.channel != "email":
-        return content
-    if lacking := list(legal.missing(rule, theme.shop, content.text, content.html)):
-        raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
-    return content._replace(subject=legal.labelled(rule, content.subject))
-
-
-def _recipient(letter: Row[Any]) -> str:
-    """The mail address; for other channels one that stands for the person in the catcher and leads nowhere."""
-    if letter.channel == "email":
-        return letter.email or ""
-    return (
-        f"{(letter.phone or '').lstrip('+') if letter.channel == 'sms' else letter.person.hex}@{letter.channel}.invalid"
-    )
-
-
-def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:
-    if not step.get("coupon"):
-        return None
-    coupon = Coupon.model_validate(step["coupon"])
-    # an imported code was reserved; once intended, any code stays with its message; a made one that was taken already is made
-    # anew by the next attempt
-    code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
-    until = min(filter(None, (now + coupon.valid, letter.coupon_valid_until)))
-    return {"code": code, "percent": coupon.percent, "expires_on": letter_facts.local_day(until, letter.zone)}
-
-
-@lru_cache(maxsize=64)
-def _definition(text: str) -> dict[str, Any]:
-    """A campaign as it was when the passage began; shared, so nobody writes into it."""
-    return dict(json.loads(text))
-
-
-def _context(
-    letter: Row[Any], definition: dict[str, Any], theme: Any, coupon: dict[str, Any] | None, now: datetime
-) -> dict[str, Any]:
-    links = {
-        "unsubscribe": tokens.unsubscribe_link(letter.message_id),
-        "preferences": tokens.preferences_link(letter.message_id, letter.due_at.date()),
-        "score": tokens.score_links(letter.message_id),
-        "shop": theme.shop.url,
-    }
-    return {
-        "customer": {"first_name": letter.first_name, "locale": letter.locale, "country": letter.country},
-        **letter_facts.facts(letter, definition, now),
-        "coupon": coupon,
-        "referral": {"code": letter.referral_code} if letter.referral_code else None,
-        "links": links,
-        "campaign": {"id": letter.campaign_id, "name": definition["name"]},
-        "step": {"id": letter.step_id},
-        "why": definition["why"],
-    }

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -21,28 +23,41 @@ from sqlalchemy.exc import DBAPIError
 from postlude import (
     audience,
     campaign_checks,
+    consents,
     coupons,
     db,
+    deliverability,
     enrolment,
     flows,
     freshness,
+    gifts,
+    happenings,
     identities,
     intake,
     legal,
+    loyalty,
+    mail_lint,
     outbox,
     quality,
     quarantine,
+    recovery,
+    rendering,
     report,
     tallies,
     tokens,
     volume,
+    yamlfile,
 )
 from postlude import feedback as feedback_stage
-from postlude.calendar import Calendar, load_calendar
+from postlude import recommend as recommendations
+from postlude.calendar import Calendar, effective, faults_in, load_calendar, one_off, one_offs, steered
 from postlude.campaign import Campaign, load_campaign
 from postlude.channels import channel
 from postlude.errors import Fault, GateClosed, InputError, Unavailable
 from postlude.graceful import told_to_stop
+from postlude.loyalty_rules import faults as loyalty_faults
+from postlude.loyalty_rules import load_loyalty, load_recovery
+from postlude.message import Address, Message, to_bytes
 from postlude.quotas import load_quotas
 from postlude.rendering import load_theme
 from postlude.settings import settings
@@ -253,19 +268,87 @@ def update_segments(now: datetime, run_id: str, origin: str) -> Counts:
     return counts
 
 
+def keep_loyalty(now: datetime, run_id: str, origin: str) -> Counts:
+    """Memberships, tiers and points as of `now`. Without include/loyalty.yml there is no club and nothing to do."""
+    rules = load_loyalty()
+    with _recorded("keep_loyalty", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if rules is None:
+            counts["no_club"] = 1
+        elif _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+        else:
+            counts.update(loyalty.update(conn, rules, now, run_id))
+    return counts
+
+
+def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
+    """Cases of service recovery, the draw of gifts, and every event that starts a campaign, as of `now`."""
+    rules, cases = load_loyalty(), load_recovery()
+    with _recorded("note_happenings", "", now, run_id, origin) as counts, db.transaction() as conn:
+        if _overtaken(conn, now, origin):
+            counts["left_as_they_are"] = 1
+            return counts
+        if cases:
+            counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
+        if rules and rules.gifts:
+            counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
+        counts.update(happenings.note(conn, rules, now))
+    return counts
+
+
+def recommend(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
+    """What is bought together, and what is recommended for it, as of `now`. A backfill leaves it as it is."""
+    with _recorded("recommend", "", now, run_id, origin) as counts, db.transaction() as conn:
+        newest = conn.execute(text("select as_of from recommend_state")).scalar()
+        if origin not in ("cli", "test", "manual") and (origin == "backfill" or (newest is not None and newest > now)):
+            counts["left_as_it_is"] = 1
+        else:
+            counts.update(recommendations.count(conn, now, run_id, full))
+    return counts
+
+
 # ---------------------------------------------------------------- campaigns
 
 
-def calendar() -> Calendar:
-    """The calendar in force. Raises InputError with file:line."""
-    return load_calendar(settings().include / "calendar.yml")
+ONE_OFF = "one-off:"  # stands before the id of a campaign that is in the calendar and has no file
+
+
+def calendar(now: datetime | None = None) -> Calendar:
+    """The calendar in force at `now` (default: the present): the file, and what marketers laid over it.
+
+    Raises InputError with file:line.
+    """
+    with db.transaction() as conn:
+        return effective(conn, now or datetime.now(UTC))
+
+
+def in_force(campaign: str, plan: Calendar) -> Campaign:
+    """The campaign as the calendar steers it. campaign: a file, or ONE_OFF and an id. Raises InputError."""
+    if not campaign.startswith(ONE_OFF):
+        return steered(load_campaign(Path(campaign)), plan)
+    name = campaign.removeprefix(ONE_OFF)
+    for special in plan.specials:
+        if special.id == name:
+            return one_off(special, plan)
+    raise InputError(f'the calendar has no offer or card "{name}"; it was cancelled')
+
+
+def one_off_campaigns(now: datetime) -> list[str]:
+    """What stands in the calendar only and may be planned about now, as the functions here name a campaign."""
+    return [ONE_OFF + campaign.id for campaign in one_offs(calendar(now), now)]
+
+
+def _faults(campaign: str, spec: Campaign, pools: Mapping[str, Any]) -> list[Fault]:
+    """What it names and is not there. A one-off send was checked when it was put into the calendar, all but its coupons."""
+    named = [] if campaign.startswith(ONE_OFF) else campaign_checks.faults_of(Path(campaign), spec)
+    return named + coupons.pool_faults(spec, dict(pools))
 
 
 def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Enrol one campaign's candidates. Runs over the past only enrol passages that are entirely over."""
-    spec = load_campaign(Path(campaign))
-    pools = coupons.load_pools()
-    if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
+    plan = calendar(now)
+    spec, pools = in_force(campaign, plan), coupons.load_pools()
+    if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
     if off := flows.lacking(spec, flows.delivered()):
         log.warning("%s is off: it %s", spec.id, off)
@@ -274,16 +357,18 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
         coupons.declare(conn, pools, now)
     with _recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         past = _history_before(now, origin)
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=calendar()))
+        consents.remember_terms(conn)
+        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=plan))
     return counts
 
 
 def schedule(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Plan the messages of everybody enrolled; they stay held until `release`."""
-    spec = load_campaign(Path(campaign))
+    plan = calendar(now)
+    spec = in_force(campaign, plan)
     with _recorded("schedule", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         # whatever the run speaks of, a message that is over by the wall clock is written as expired
-        counts.update(enrolment.schedule(conn, spec, calendar(), _history_before(now, origin) or now, run_id))
+        counts.update(enrolment.schedule(conn, spec, plan, _history_before(now, origin) or now, run_id))
         counts.update(coupons.reserve(conn, spec, _history_before(now, origin) or now))
     return counts
 
@@ -294,7 +379,7 @@ def check_feeds(campaign: str, now: datetime, run_id: str, origin: str) -> Count
     It holds nothing by itself: enrolment and hand-over ask again, for each customer's own shop. A source that is only loaded by
     hand (`scheduled: false`) raises no alarm; its customers are held all the same.
     """
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("check_feeds", spec.id, now, run_id, origin) as counts:
         with db.transaction() as conn:
             feeds = freshness.verdicts(conn, now)
@@ -316,7 +401,7 @@ def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
 
     The volume is looked at in the same transaction once more: what was planned since is not released unseen.
     """
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("release", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(volume.assess(conn, spec, now, run_id))
         if not counts["approval"]:
@@ -327,7 +412,7 @@ def release(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
 
 def assess(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     """Compare the plan with what is usual. `approval` is the number of the request that holds it, 0: it may be released."""
-    spec = load_campaign(Path(campaign))
+    spec = in_force(campaign, calendar(now))
     with _recorded("assess", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(volume.assess(conn, spec, now, run_id))
     return counts
@@ -349,23 +434,45 @@ def decide(
         counts.update(volume.decide(conn, approval_id, approve, by, via, now, run_id, comment=comment, at_most=at_most))
         if counts["changed"]:
             path = settings().include / "campaigns" / f"{counts['campaign']}.yml"
-            counts["asked_again"] = volume.assess(conn, load_campaign(path), now, run_id)["approval"]
+            name = str(path) if path.is_file() else ONE_OFF + counts["campaign"]
+            spec = in_force(name, effective(conn, now))
+            counts["asked_again"] = volume.assess(conn, spec, now, run_id)["approval"]
     return counts
 
 
-def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Let releases go on whose canary did well; expire what was held for too long; count what the pages show.
+def tell_staff(to: Sequence[str], subject: str, words: str, now: datetime) -> int:
+    """A plain mail to members of staff, through the way marketing mail takes (the catcher while sending is off).
 
-    Raises GateClosed for a canary that did badly.
+    Returns how many took it. Raises InputError when there is no way out or no usable sender.
+    """
+    module, url = routes()["email"]
+    sender = load_theme().sender
+    told = 0
+    with channel(module).connect(url) as send:
+        for address in to:
+            mail = Message(
+                message_id=uuid4(), campaign_id="postlude", kind="transactional", sender=Address(sender.address, "Postlude"),
+                recipient=Address(address), subject=subject, text=words, html=f"<pre>{escape(words)}</pre>", date=now,
+            )  # fmt: skip
+            told += send(mail, to_bytes(mail), lambda: None).kind == "accepted"
+    return told
+
+
+def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
+    """Let releases go on whose canary did well; stop campaigns whose mail bounces or is complained of; expire what was held for
+    too long; count what the pages show.
+
+    Raises GateClosed for a canary that did badly, or a campaign that was stopped just now.
     """
     with _recorded("watch", "", now, run_id, origin) as counts:
         with db.transaction() as conn:
             counts.update(volume.expire_held(conn, now))
             counts.update(volume.watch_canaries(conn, now))
+            counts["campaigns_stopped"] = deliverability.watch(conn, now)
         with db.transaction() as conn:
             counts.update(tallies.refresh(conn, now))
-        if counts["canaries_failed"]:
-            raise GateClosed("; ".join(counts["canaries_failed"]))
+        if bad := counts["canaries_failed"] + counts["campaigns_stopped"]:
+            raise GateClosed("; ".join(bad))
     return counts
 
 
@@ -381,9 +488,9 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
     """enrol → schedule → gates → release, for callers without a scheduler. What needs an approval stays held (`approval`)."""
     counts = enrol(campaign, now, run_id, origin)
     counts.update(schedule(campaign, now, run_id, origin))
-    check("plan", Path(campaign).stem, now, run_id)
+    check("plan", Path(campaign).stem.removeprefix(ONE_OFF), now, run_id)
     counts |= release(campaign, now, run_id, origin)
-    if load_campaign(Path(campaign)).feeds:
+    if in_force(campaign, calendar(now)).feeds:
         try:
             check_feeds(campaign, now, run_id, origin)
         except GateClosed as closed:  # the other shops went on
@@ -393,13 +500,14 @@ def run_campaign(campaign: str, now: datetime, run_id: str, origin: str) -> Coun
 
 def rehearse_campaign(campaign: str, now: datetime, run_id: str) -> Counts:
     """What `plan` would do, in counts and reasons, without writing anything: the same code, then rolled back."""
-    spec = load_campaign(Path(campaign))
-    pools = coupons.load_pools()
-    if faults := campaign_checks.faults_of(Path(campaign), spec) + coupons.pool_faults(spec, pools):
+    plan = calendar(now)
+    spec, pools = in_force(campaign, plan), coupons.load_pools()
+    if faults := _faults(campaign, spec, pools):
         raise InputError(faults)
     with db.default_engine().connect() as conn:  # never committed
-        counts = enrolment.enrol(conn, spec, now, run_id, calendar=calendar())
-        counts |= enrolment.schedule(conn, spec, calendar(), now, run_id)
+        consents.remember_terms(conn)
+        counts = enrolment.enrol(conn, spec, now, run_id, calendar=plan)
+        counts |= enrolment.schedule(conn, spec, plan, now, run_id)
         coupons.declare(conn, pools, now)
         counts |= coupons.reserve(conn, spec, now)
         due = text("""select count(*) filter (where state = 'expired') as expired, min(send_at) filter (where state = 'held') as first
@@ -472,7 +580,8 @@ def deliver(
     """
     ways = routes(clock())
     tokens.check_secret()  # before anything is claimed: a weak key must not hold messages one by one
-    campaigns, plan = [c for c in _sound_campaigns() if kind in (None, c.kind)], calendar()
+    plan = calendar(clock())
+    campaigns = [c for c in _sound_campaigns(plan, clock()) if kind in (None, c.kind)]
     faults: list[str] = []
     down: list[str] = []
     boxes: list[outbox.Outbox] = []
@@ -486,7 +595,11 @@ def deliver(
     with told_to_stop(stop), _recorded("deliver", kind or str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
             coupons.declare(conn, coupons.load_pools(), clock())
+            consents.remember_terms(conn)
             counts.update(coupons.wake(conn, clock()))
+            for spec in campaigns:  # what the calendar moved since it was planned must not go on its old day
+                if enrolment.must_move(conn, spec, plan):
+                    enrolment.schedule(conn, spec, plan, clock(), run_id)
             due = {row.channel: row.people for row in db.run(conn, "40_channels_due", now=clock())}
         _note_feeds(clock(), run_id)
         for missing in sorted(name for name, people in due.items() if people and name not in ways):
@@ -500,7 +613,7 @@ def deliver(
                 continue
             box = outbox.Outbox(
                 engine=db.default_engine(), channel=channel(module), url=url, campaigns=campaigns, calendar=plan, clock=clock,
-                worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
+                calendar_at=effective, worker=worker, shard=shard, shards=shards, batch=settings().batch, channel_name=name,
                 lanes=settings().connections, quotas=load_quotas(),
             )  # fmt: skip
             boxes.append(box)
@@ -535,12 +648,12 @@ def sorted_faults(faults: list[str]) -> list[Fault]:
     return [Fault("", 0, "", fault) for fault in dict.fromkeys(faults)]
 
 
-def _sound_campaigns() -> list[Campaign]:
+def _sound_campaigns(plan: Calendar, now: datetime) -> list[Campaign]:
     """Campaigns whose file can be read. One that cannot sends nothing until it is mended; the others go on."""
-    sound = []
+    sound = one_offs(plan, now, timedelta(days=60))
     for path in campaign_files():
         try:
-            sound.append(load_campaign(Path(path)))
+            sound.append(in_force(path, plan))
         except InputError as error:
             log.error("%s: its messages wait until the file is mended: %s", Path(path).stem, error)
     return sound
@@ -569,6 +682,23 @@ def collect(now: datetime, run_id: str, origin: str = "manual") -> Counts:
                 path.replace(done / path.name)
             found.update(mails)
         counts.update({f"mail_{kind}": count for kind, count in mails.items()})
+    counts.update(_pull_lists(now, run_id, origin))
+    return counts
+
+
+def _pull_lists(now: datetime, run_id: str, origin: str) -> Counts:
+    """What providers keep in lists. A key that may not read them is said and holds nothing up. Raises Unavailable."""
+    counts: Counts = {}
+    for name, (module, url) in routes().items() if settings().report_lists else ():
+        if not hasattr(channel(module), "lists"):
+            continue
+        with _recorded("collect", module, now, run_id, origin) as found:
+            try:  # pages are landed one by one: what was read stays when a later one fails
+                found.update(feedback_stage.pull(db.transaction, channel(module), url, name, module, now))
+            except InputError as error:
+                log.error("%s; let it read them, or set POSTLUDE_REPORT_LISTS=false", error)
+                found["refused"] = 1
+        counts.update({f"{module}_{key}": count for key, count in found.items()})
     return counts
 
 
@@ -576,7 +706,7 @@ def apply_events(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Turn reports into events and let them have their effects; then end the passages they end."""
     with _recorded("apply_events", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.apply(conn, now))
-        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
+        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
     return counts
 
 
@@ -592,12 +722,33 @@ def write_report(now: datetime, run_id: str, origin: str = "manual") -> Counts:
 
 
 def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Close passages that are over and drop pages older than POSTLUDE_DOCS_DAYS. Rows about people stay."""
+    """Close passages that are over; drop pages, and rows that have done their work (docs/upkeep.md). What explains a message stays."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
-        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(), now))
-        counts["coupon_alarms"] = len(coupons.watch(conn, now))
+        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
         counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
+        # a run over the past prunes by the day it speaks of: never more than the wall clock would
+        config = settings()
+        counts.update(
+            db.run(
+                conn, "97_prune", now=now, banners_for=timedelta(days=config.banner_days),
+                reports_for=timedelta(days=config.inbox_days), records_for=timedelta(days=config.record_days),
+            ).mappings().one()
+        )  # fmt: skip
+    return counts
+
+
+def watch_coupons(now: datetime, run_id: str, origin: str = "manual") -> Counts:
+    """Raise the alarm for every coupon pool that runs low, by stock or by budget, or has messages waiting for a code.
+
+    Raises InputError with a line for each of them.
+    """
+    with _recorded("watch_coupons", "", now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            low = coupons.watch(conn, now)
+        counts["coupon_alarms"] = len(low)
+        if low:
+            raise InputError("\n".join(low))
     return counts
 
 
@@ -624,16 +775,33 @@ def validate() -> list[Fault]:
 
     include = settings().include
     collect_faults(audience.load_segments, include / "segments")
-    if days := collect_faults(calendar):
+    if days := collect_faults(load_calendar, include / "calendar.yml"):
         names = [Path(file).stem for file in campaign_files()]
         faults += campaign_checks.calendar_faults(include / "calendar.yml", days, names)
     faults += collect_faults(lambda: legal.faults(load_theme().shop.model_dump())) or []
+    for own in sorted((include / "themes").glob("[!.]*.yml")):
+        collect_faults(lambda shop=own.stem: load_theme(shop=shop))
+    faults += loyalty_faults()
     pools = collect_faults(coupons.load_pools)
     found = [collect_faults(load_source, path) for path in sorted((include / "sources").glob("[!.]*.yml"))]
     collect_faults(identities.load_rules, None, [source.id for source in found if source])
+    sound: dict[str, Campaign] = {}
     for file in campaign_files():
         campaign = collect_faults(load_campaign, Path(file))
         if campaign is None:
             continue
+        sound[campaign.id] = campaign
         faults += campaign_checks.faults_of(Path(file), campaign) + coupons.pool_faults(campaign, pools or {})
+    if days:  # names were looked at above, each at its line
+        file = yamlfile.shown(include / "calendar.yml")
+        faults += [
+            Fault(file, 0, fault.key, fault.message)
+            for fault in faults_in(days, sound)
+            if not fault.message.startswith("there is no campaign")
+        ]
     return faults
+
+
+def advice() -> list[Fault]:
+    """What is no mistake and still worth telling: languages in which a template has no words."""
+    return [note for template in rendering.names() for note in mail_lint.missing_languages(template)]

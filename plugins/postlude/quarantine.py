@@ -28,6 +28,7 @@ _KEYS = {
     "consents": "source_customer_id",
     "products": "sku",
     "tickets": "ticket_key",
+    "external_events": "event_key",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from sqlalchemy import Connection
 
-from postlude import db
+from postlude import answers, db
 from postlude.settings import settings
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ def newcombe(treated: int, of_treated: int, holdout: int, of_holdout: int, z: fl
     if not of_treated or not of_holdout:
         raise ValueError("an empty arm has no rate")
 
-    def wilson(hits: int, n: int) -> tuple[float, float, float]:
-        p = hits / n
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return p, centre - half, centre + half
-
-    p1, l1, u1 = wilson(treated, of_treated)
-    p2, l2, u2 = wilson(holdout, of_holdout)
+    p1, l1, u1 = answers.wilson(treated, of_treated, z)
+    p2, l2, u2 = answers.wilson(holdout, of_holdout, z)
     low = (p1 - p2) - math.sqrt((p1 - l1) ** 2 + (u2 - p2) ** 2)
     high = (p1 - p2) + math.sqrt((u1 - p1) ** 2 + (p2 - l2) ** 2)
     return Difference(p1 - p2, low, high)
@@ -60,12 +54,22 @@ def newcombe(treated: int, of_treated: int, holdout: int, of_holdout: int, z: fl
 def write(conn: Connection, now: datetime, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Write report-<instant>.html and latest.html into `folder`; returns the path and flat figures."""
     found = figures(conn, now)
-    charts = {name: _svg(chart) for name, chart in _charts(found, now).items()}
+    said = answers.rows(conn, now)
+    plots = _charts(found, now)
+    if (plot := answers.chart(said["shown"])) is not None:
+        plots["answers"] = plot
+    charts = {name: _svg(chart) for name, chart in plots.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"n": lambda v: f"{v:,}", "pct": lambda v: f"{100 * v:+.1f} %", "when": _when}
     template = (settings().include / "templates" / "report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(template).render(
-        now=now, charts=charts, watch=WATCH.days, **_rows(found), effect=_effect(found["effect"])
+        now=now,
+        charts=charts,
+        watch=WATCH.days,
+        **_rows(found),
+        effect=_effect(found["effect"]),
+        answers=said,
+        least_answers=answers.LEAST,
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"report-{now:%Y%m%dT%H%M%SZ}.html"

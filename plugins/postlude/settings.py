@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import time, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,15 @@ class Settings(BaseSettings):
     loyalty_orders: int = Field(3, description="loyalty starts with this many counted orders ...")
     loyalty_spend: float = Field(300, description="... or with this much spent, in the shop's currency")
 
+    # happenings (docs/happenings.md)
+    waiters_per_piece: float = Field(3, gt=0, description="people told that a product is back, for each piece of it")
+    price_drop_percent: float = Field(10, gt=0, lt=100, description="a price that fell by less is no news")
+    refund_days: int = Field(10, ge=0, description="a refund is late so many days after the goods came back")
+    cut_off: time = Field(time(15), description="paid later than this (the shop's clock): packed the next morning")
+    high_value: float = Field(300, gt=0, description="a product of this price or more deserves a word from an expert")
+    consumables: tuple[str, ...] = Field(("consumable",), description="categories of what is used up and bought again")
+    pair_orders: int = Field(3, ge=2, description="two articles in fewer common orders say nothing about each other")
+
     max_feature_age: timedelta = Field(timedelta(hours=36), description="segments older than this start no campaign")
     holdout_salt: str = Field("postlude", description="draws control groups; people drawn already stay on their side")
     global_holdout: float = Field(
@@ -48,6 +57,9 @@ class Settings(BaseSettings):
     email_url: str = Field("", description="where mail leaves: smtp://, ses://, sendgrid://, ...; empty: `smtp_url`")
     sms_url: str = Field("", description="where text messages leave: sms://ACCOUNT:TOKEN@?from=..., or webhook://...")
     webhook_url: str = Field("", description="your own system for push and the like: webhook://:SECRET@host/path")
+    report_lists: bool = Field(
+        True, description="ask mailgun, postmark and sendgrid for what their web hooks may have missed"
+    )
     banners: bool = Field(True, description="show banners on the shop's pages, when `sending` is on")
     sms_segments: int = Field(4, ge=1, le=10, description="a text that needs more messages than this is not sent")
     catcher_url: str = Field("", description="SMTP URL of another mail catcher; empty: the one on this machine")
@@ -81,7 +93,7 @@ class Settings(BaseSettings):
     )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
-    batch: int = Field(100, ge=1, le=5000, description="messages claimed at a time")
+    batch: int = Field(200, ge=1, le=5000, description="messages claimed at a time")
     connections: int = Field(
         4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
     )
@@ -149,6 +161,14 @@ class Settings(BaseSettings):
         timedelta(hours=20),
         description="how long a run waits in Airflow for the answer; the messages wait until they expire",
     )
+    approval_mail: str = Field("", description="who is told by mail when a plan waits for a yes, comma separated")
+    approval_notifier: str = Field(
+        "",
+        description="... and an Airflow notifier beside it, e.g. airflow.providers.slack.notifications.slack.SlackNotifier",
+    )
+    approval_notifier_options: dict[str, str] = Field(
+        {}, description='its arguments; {subject} and {url} are filled in, e.g. {"text": "{subject} {url}"}'
+    )
     canary_above: int = Field(
         1_000, description="of a release of more messages within `canary_hold` a share goes first"
     )
@@ -159,7 +179,18 @@ class Settings(BaseSettings):
     )
     canary_bounces: float = Field(0.05, description="share of bounces and refusals above which the rest is held")
     canary_complaints: float = Field(0.003, description="share of complaints above which the rest is held")
+    bounce_limit: float = Field(
+        0.05, gt=0, description="share of bounces and refusals above which a campaign stops itself"
+    )
+    complaint_limit: float = Field(0.003, gt=0, description="share of complaints above which a campaign stops itself")
+    deliverability_window: timedelta = Field(timedelta(days=7), description="of what was handed over in this time")
+    deliverability_enough: int = Field(200, ge=1, description="fewer messages than these are not judged")
     docs_days: int = Field(30, description="Data Docs and reports are kept so many days")
+    banner_days: int = Field(7, ge=0, description="banners are kept so many days after they were shown last")
+    inbox_days: int = Field(
+        90, ge=14, description="reports of providers, and corrected rows of the quarantine, are kept so many days"
+    )
+    record_days: int = Field(400, ge=60, description="runs, verdicts of gates and used quotas are kept so many days")
 
     @property
     def sql(self) -> Path:

@@ -34,7 +34,7 @@ def parse_wall_time(value: Any) -> time:
     """A time of day as "09:30". Raises ValueError with the mending hint."""
     if isinstance(value, time):
         return value
-    hit = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", str(value))
+    hit = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)(:00)?", str(value))  # with seconds: as JSON has it
     if not hit:
         raise ValueError(f'"{value}" is not a time of day; write e.g. "09:30"')
     return time(int(hit[1]), int(hit[2]))
@@ -50,7 +50,9 @@ def in_words(duration: timedelta) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(in_words, when_used="json")]
-WallTime = Annotated[time, BeforeValidator(parse_wall_time)]
+WallTime = Annotated[
+    time, BeforeValidator(parse_wall_time), PlainSerializer(lambda at: f"{at:%H:%M}", when_used="json")
+]
 
 
 def local_instant(wall: datetime, zone: str) -> datetime:

@@ -10,6 +10,7 @@ Rotation: put the present key into POSTLUDE_OLD_SECRETS (comma separated, verify
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import os
 import re
@@ -19,10 +20,11 @@ from contextlib import suppress
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from postlude.errors import InputError, PostludeError
-from postlude.settings import settings
+from postlude.settings import Settings, settings
 
 SCORES = ("1", "2", "3", "4", "5")
 # without vowels no word can appear, without 0 1 I L O U Y nothing is misread; ten of 27 characters hold 47 bit
@@ -157,6 +159,22 @@ def banner_person(token: str, today: date) -> UUID:
     return UUID(person)
 
 
+CALENDAR_FOR = timedelta(days=400)
+
+
+def calendar_link(name: str, day: date) -> str:
+    """Where a calendar app reads the campaign calendar; name: whose subscription it is; it works for 400 days from `day`."""
+    return f"{settings().web_url.rstrip('/')}/calendar/{sign('ics', name, f'{day:%Y%m%d}')}.ics"
+
+
+def calendar_reader(token: str, today: date) -> str:
+    """Whose subscription a token is. Raises BadToken, also for one that has run out."""
+    name, day = (*verify("ics", token), "")[:2]
+    if not re.fullmatch(r"[0-9]{8}", day) or today - datetime.strptime(day, "%Y%m%d").date() > CALENDAR_FOR:  # noqa: DTZ007 - a day
+        raise BadToken("this link is not one of ours, or has run out")
+    return name
+
+
 def _bounce_mac(key: bytes, message_id: UUID) -> str:
     digest = hmac.digest(_subkey(key, "bounce"), message_id.bytes, "sha256")
     return base64.b32encode(digest[:15])[:20].decode().lower()
@@ -170,9 +188,19 @@ def _link(page: str, token: str) -> str:
 
 
 def _signature(key: bytes, purpose: str, kid: str, body: str) -> str:
-    said = "\x1f".join((_VERSION, kid, purpose, body)).encode()
-    digest = hmac.digest(_subkey(key, purpose), said, "sha256")
-    return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()
+    inner, outer = _keyed(key, purpose)
+    within = inner.copy()
+    within.update("\x1f".join((_VERSION, kid, purpose, body)).encode())
+    whole = outer.copy()
+    whole.update(within.digest())
+    return base64.urlsafe_b64encode(whole.digest()[:_SIGNATURE_BYTES]).decode()
+
+
+@lru_cache(maxsize=256)
+def _keyed(key: bytes, purpose: str) -> tuple[Any, Any]:
+    """HMAC-SHA256 (RFC 2104) with the key taken in already, inner and outer: a mail needs several, and most of each is this."""
+    block = _subkey(key, purpose).ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
 @lru_cache(maxsize=256)
@@ -185,9 +213,16 @@ def _current() -> bytes:
     return next(iter(_keys().values()))
 
 
+_known: dict[int, tuple[Settings, Mapping[str, bytes]]] = {}  # by the settings asked about: they do not change
+
+
 def _keys() -> Mapping[str, bytes]:
     config = settings()
-    return _keys_of(config.secret, config.old_secrets, config.home)
+    known = _known.get(id(config))
+    if known is None:
+        _known.clear()
+        known = _known[id(config)] = config, _keys_of(config.secret, config.old_secrets, config.home)
+    return known[1]
 
 
 @lru_cache(maxsize=8)

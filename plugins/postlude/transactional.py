@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from postlude import campaign_checks, coupons, db, enrolment, flows, pipeline
+from postlude.calendar import Calendar, steered
 from postlude.campaign import Campaign
 from postlude.errors import InputError, PostludeError, Unavailable
 from postlude.settings import settings
@@ -62,11 +63,12 @@ def ask(now: datetime, run_id: str, origin: str, counts: Counts, ill: list[Postl
 
 def plan(now: datetime, run_id: str, origin: str, counts: Counts, ill: list[PostludeError]) -> None:
     """Enrol, schedule, check and release every transactional campaign that is on."""
+    days = pipeline.calendar(now)
     for flow in flows.all_flows():
         if flow.campaign is None or flow.campaign.kind != "transactional" or flow.state != "on":
             continue  # a broken file has a red DAG of its own
         try:
-            planned = plan_one(flow.campaign, now, run_id, origin)
+            planned = plan_one(steered(flow.campaign, days), days, now, run_id, origin)
         except PostludeError as error:
             ill.append(error)
             continue
@@ -75,15 +77,15 @@ def plan(now: datetime, run_id: str, origin: str, counts: Counts, ill: list[Post
         counts["planned"] += planned.get("planned", 0)
 
 
-def plan_one(spec: Campaign, now: datetime, run_id: str, origin: str) -> Counts:
+def plan_one(spec: Campaign, days: Calendar, now: datetime, run_id: str, origin: str) -> Counts:
     """One campaign, in one transaction and one row of `runs` where there is nothing new; checked like any plan where there is."""
     file = settings().include / "campaigns" / f"{spec.id}.yml"
     pools = coupons.load_pools()
     with pipeline._recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         coupons.declare(conn, pools, now)
         past = pipeline._history_before(now, origin)
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=pipeline.calendar()))
-        counts.update(enrolment.schedule(conn, spec, pipeline.calendar(), past or now, run_id))
+        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=days))
+        counts.update(enrolment.schedule(conn, spec, days, past or now, run_id))
         counts.update(coupons.reserve(conn, spec, past or now))
         # rendering every template for everybody awkward takes longer than all the rest: only when something would go out
         if counts["planned"] and (faults := campaign_checks.faults_of(file, spec) + coupons.pool_faults(spec, pools)):

@@ -46,6 +46,7 @@ def assess(conn: Connection, campaign: Campaign, now: datetime, run_id: str) -> 
     about the whole takes its place.
     """
     _alone(conn, campaign.id)
+    db.tell_now(conn, now)
     plan = db.run(conn, "36_volume", campaign=campaign.id).one()
     counts: Counts = {"messages": plan.messages, "people": plan.people, "approval": 0, "causes": []}
     if not plan.messages or settings().approval == "off":
@@ -148,6 +149,7 @@ def decide(
     if at_most is not None and (at_most < 1 or not approve):
         raise InputError("at most: write a number of messages from 1 on, with an approval; to release none, reject")
     _alone(conn, approvals(conn, now, approval_id)[0].campaign_id)
+    db.tell_now(conn, now)
     asked = approvals(conn, now, approval_id)[0]  # read again: now nobody else decides
     if asked.decision == "expired":
         raise InputError(f"approval {approval_id}: its messages expired at {asked.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -260,6 +262,12 @@ def _end(conn: Connection, seen: Row[Any], outcome: str, now: datetime) -> int:
 # ---------------------------------------------------------------- for people
 
 
+def cause_in_words(cause: Counts) -> str:
+    """What is unusual, as a person would say it."""
+    day = datetime.fromisoformat(cause["day"]) if cause.get("day") else None
+    return CAUSES[cause["cause"]].format(day=f"{day:%Y-%m-%d}" if day else "", weekday=f"{day:%A}" if day else "")
+
+
 def in_words(asked: Row[Any]) -> tuple[str, str]:
     """Subject and Markdown of a request: counts, band, difference, sample. Numbers and customer ids, no names, no addresses."""
     facts = asked.facts
@@ -270,8 +278,7 @@ def in_words(asked: Row[Any]) -> tuple[str, str]:
         "", "**Why you are asked**", "", "| | found | limit | usual |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     for cause in asked.causes:
-        day = datetime.fromisoformat(cause["day"]) if cause.get("day") else None
-        told = CAUSES[cause["cause"]].format(day=f"{day:%Y-%m-%d}" if day else "", weekday=f"{day:%A}" if day else "")
+        told = cause_in_words(cause)
         usual = f"{cause['usual']:,.0f}" if "usual" in cause else ""
         lines.append(f"| {told} | {cause['found']:,} | {cause['limit']:,.0f} | {usual} |")
     lines += ["", "**Who**", ""]

@@ -67,11 +67,18 @@ language sql stable parallel safe as $$
 $$;
 comment on function ordered_since is 'Has the customer a counted order after `since`, known as of now_?';
 
+create or replace function deliveries_of(order_ bigint, now_ timestamptz) returns table (delivered_at timestamptz)
+language sql stable parallel safe as $$
+    -- the last parcel decides; one parcel on its way means: not delivered yet. One row; in a lateral join it is written into the
+    -- statement that calls it
+    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
+    from postlude.shipments as s where s.order_id = order_
+$$;
+comment on function deliveries_of is 'delivered_at for many orders, as a row.';
+
 create or replace function delivered_at(order_ bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    -- the last parcel decides; one parcel on its way means: not delivered yet
-    select case when count(*) = count(s.delivered_at) filter (where s.delivered_at < now_) then max(s.delivered_at) end
-    from shipments as s where s.order_id = order_
+    select x.delivered_at from postlude.deliveries_of(order_, now_) as x
 $$;
 comment on function delivered_at is 'When the last parcel of the order was delivered; null while one is on its way.';
 
@@ -108,17 +115,58 @@ language sql immutable parallel safe as $$
 $$;
 comment on function suppresses is 'Does a suppression of one of a person''s addresses hold on this channel?';
 
+create or replace function suppressions_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns table (reason text, since timestamptz)
+language sql stable parallel safe as $$
+    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one.
+    -- Written into the statement that calls it
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.customer_id = customer
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+    union all
+    select s.reason, s.since from postlude.customers as c join postlude.suppressions as s on s.address = any(array[c.address, c.phone])
+    where c.merged_into = customer and s.reason <> 'hard_bounce'
+      and postlude.suppresses(s.address, s.reason, channel_, c.address, c.phone)
+      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
+$$;
+comment on function suppressions_of_person is 'Every reason not to write to this person on this channel, under all addresses that belong to them.';
+
 drop function if exists suppression_of_person(bigint, text, timestamptz);
 create or replace function suppression_of_person(customer bigint, channel_ text, kind_ text, now_ timestamptz) returns text
 language sql stable parallel safe as $$
-    -- a no is the person's, whatever address it was said under; a dead address says nothing about another one
-    select s.reason from customers as c join suppressions as s on s.address = any(array[c.address, c.phone])
-    where (c.customer_id = customer or (c.merged_into = customer and s.reason <> 'hard_bounce'))
-      and suppresses(s.address, s.reason, channel_, c.address, c.phone)
-      and (s.lifted_at is null or s.lifted_at > now_) and (s.scope = 'all' or kind_ = 'marketing')
-    order by s.since limit 1
+    select s.reason from postlude.suppressions_of_person(customer, channel_, kind_, now_) as s order by s.since limit 1
 $$;
 comment on function suppression_of_person is 'Why not to write to this person on this channel, under all addresses that belong to them; null: nothing against it.';
+
+create or replace function consent_ended(customer bigint, country_ text, channel_ text, topic_ text, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    -- a purchase renews what it implies, also the consent that an inquiry implied; who agreed in so many words is only to be told of it
+    select case
+        when said.basis in ('soft_opt_in', 'inquiry') and now_ >= greatest(
+            said.at + case said.basis when 'soft_opt_in' then t.purchase_for else t.inquiry_for end,
+            (
+                select max(o.counted_at) from postlude.orders as o
+                where o.customer_id = customer and o.counted_at <= now_ and (o.cancelled_at is null or o.cancelled_at > now_)
+            ) + t.purchase_for
+        ) then 'consent_aged'
+        when now_ >= greatest(
+            said.at,
+            (
+                select max(n.told_at) from postlude.consent_notices as n
+                where n.customer_id = customer and n.channel = channel_ and n.told_at <= now_
+            )
+        ) + t.notice_every then 'consent_notice_due'
+    end
+    from postlude.country_names as c
+    join postlude.consent_terms as t on c.country = t.country
+    cross join lateral (
+        select k.at, k.basis from postlude.consents as k
+        where k.customer_id = customer and k.channel = channel_ and k.topic = topic_ and k.at <= now_
+        order by k.at desc, k.granted limit 1
+    ) as said
+    where c.name = lower(btrim(country_))
+$$;
+comment on function consent_ended is 'Why a consent that was given is no longer enough in the person''s country (consent_aged, consent_notice_due); null: it is.';
 
 create or replace function reachability(channel_ text, kind_ text, topic_ text, now_ timestamptz) returns table (customer_id bigint, reason text)
 language sql stable parallel safe as $$
@@ -148,6 +196,9 @@ language sql stable parallel safe as $$
                     where k.customer_id = c.customer_id and k.channel = channel_ and k.topic = topic_ and k.at <= now_
                     order by k.at desc, k.granted limit 1
                 ), false) then 'no_consent'
+                when kind_ = 'marketing' and lower(btrim(c.country)) = any(array(
+                    select n.name from postlude.country_names as n join postlude.consent_terms as t on n.country = t.country
+                )) then postlude.consent_ended(c.customer_id, c.country, channel_, topic_, now_)
             end)
     end
     from postlude.customers as c
@@ -243,32 +294,52 @@ language sql stable parallel safe as $$
 $$;
 comment on function exit_fact is 'The fact that ends an enrolment (order_cancelled, returned, reviewed, ordered, shipped, delivered, ticket_opened); null: it goes on.';
 
-create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+create or replace function stop_facts(rules jsonb, customer bigint, now_ timestamptz) returns table (fact text)
 language sql stable parallel safe as $$
+    -- one row; in a lateral join it is written into the statement that calls it
     select case
         when rules ? 'return_open' and exists (
-            select from returns as r join orders as o using (order_id)
+            select from postlude.returns as r join postlude.orders as o using (order_id)
             where o.customer_id = customer and r.requested_at <= now_ and (r.closed_at is null or r.closed_at > now_)) then 'return_open'
         when rules ? 'ticket_open' and exists (
-            select from tickets as t
+            select from postlude.tickets as t
             where t.customer_id = customer and t.opened_at <= now_ and (t.closed_at is null or t.closed_at > now_)) then 'ticket_open'
+        when rules ? 'recovery_open' and exists (
+            select from postlude.recoveries as r
+            where r.customer_id = customer and r.at <= now_ and (r.resolved_at is null or r.resolved_at > now_)) then 'recovery_open'
     end
 $$;
-comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open); null: nothing open.';
+comment on function stop_facts is 'stop_fact for the claim: what stops promotions, as a row.';
+
+create or replace function stop_fact(rules jsonb, customer bigint, now_ timestamptz) returns text
+language sql stable parallel safe as $$
+    select x.fact from postlude.stop_facts(rules, customer, now_) as x
+$$;
+comment on function stop_fact is 'Why promotions to this customer stop for the time being (return_open, ticket_open, recovery_open); null: nothing open.';
+
+create or replace function running_breaks(customer bigint, now_ timestamptz) returns table (until timestamptz)
+language sql stable parallel safe as $$
+    -- in a lateral join it is written into the statement that calls it
+    select max(p.until) from postlude.breaks as p
+    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+$$;
+comment on function running_breaks is 'break_until for the claim, as a row.';
 
 create or replace function break_until(customer bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
-    select max(p.until) from breaks as p
-    where p.customer_id = customer and p.since <= now_ and p.until > now_ and (p.ended_at is null or p.ended_at > now_)
+    select x.until from postlude.running_breaks(customer, now_) as x
 $$;
 comment on function break_until is 'Until when this person wants no marketing, or waits for a person''s answer; null: no break.';
 
-create or replace function said_no_since(customer bigint, since timestamptz) returns boolean
+drop function if exists said_no_since(bigint, timestamptz);
+create or replace function noes_since(customer bigint, since_ timestamptz) returns table (at timestamptz)
 language sql stable parallel safe as $$
-    select exists (select from consents as c where c.customer_id = customer and not c.granted and c.known_at >= since)
-        or exists (select from breaks as p where p.customer_id = customer and p.since >= said_no_since.since)
+    -- written into the statement that calls it
+    select c.known_at from postlude.consents as c where c.customer_id = customer and not c.granted and c.known_at >= since_
+    union all
+    select p.since from postlude.breaks as p where p.customer_id = customer and p.since >= since_
 $$;
-comment on function said_no_since is 'Has this person withdrawn anything, or asked for a break, since then? Cheap: asked for every message.';
+comment on function noes_since is 'When this person has withdrawn anything, or asked for a break, since then. Cheap: asked for every message.';
 
 create or replace function still_wanted(message uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -534,6 +605,219 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
 
+create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    -- the newer one must be due, not only begun: else whoever orders again and again would never be asked about anything
+    select exists (
+        select from postlude.enrolments as e
+        join postlude.enrolments as n
+            on n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+        join postlude.turns as t on t.enrolment_id = n.enrolment_id
+        where e.enrolment_id = passage and t.state in ('scheduled', 'sending', 'sent', 'unknown') and t.due_at <= now_
+          and exists (
+              select from postlude.turns as o where o.enrolment_id = e.enrolment_id and o.state in ('scheduled', 'held'))
+    )
+$$;
+comment on function postlude.newer_turn_due is 'Has a newer passage of this campaign and customer a message that is due or has gone, while one of this passage still waits?';
+
+create or replace function postlude.bought_since(customer bigint, article text, since timestamptz, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (
+        select from postlude.orders as o join postlude.order_lines as l using (order_id)
+        where o.customer_id = customer and o.counted_at > since and o.counted_at < now_ and (o.cancelled_at is null or o.cancelled_at > now_)
+          and l.counted and upper(l.sku) = upper(article))
+$$;
+comment on function postlude.bought_since is 'Has this customer bought this article in an order that counts, later than `since`?';
+
+create or replace function postlude.told_since(customer bigint, kinds text[], since timestamptz, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    select exists (
+        select from postlude.external_events as x
+        where x.customer_id = customer and x.kind = any(kinds) and x.at > since and x.at <= now_)
+$$;
+comment on function postlude.told_since is 'Has an outside event of one of these kinds come later than `since`?';
+
+create or replace function postlude.last_sign_of(customer bigint, now_ timestamptz) returns timestamptz
+language sql stable parallel safe as $$
+    select greatest(
+        (select max(e.at) from postlude.events as e
+         where e.customer_id = customer and e.kind in ('clicked', 'replied', 'rated') and e.at <= now_),
+        (select max(o.counted_at) from postlude.orders as o where o.customer_id = customer and o.counted_at < now_),
+        (select max(k.at) from postlude.consents as k where k.customer_id = customer and k.granted and k.at <= now_),
+        (select max(x.at) from postlude.external_events as x where x.customer_id = customer and x.kind = 'visited' and x.at <= now_))
+$$;
+comment on function postlude.last_sign_of is 'The last sign of a human: a click, reply, rating, order, consent or visit. Opens are made by machines.';
+
+create or replace function postlude.recommended(customer bigint, order_ bigint, most int, now_ timestamptz)
+returns table (place bigint, sku text, name text, url text, image_url text, category text, price numeric, currency text, reason text, because text)
+language sql stable parallel safe as $$
+    -- what the customer bought lately speaks, the newest and the order at hand loudest; then the bestsellers of the categories bought
+    -- from, then of the shop. Never what was bought or returned, nor what cannot be bought now
+    with mine as materialized (
+        select o.source_id, upper(l.sku) as sku, max(o.counted_at) as at, bool_or(o.order_id = order_) as here,
+               max(l.quantity * l.unit_price) as amount
+        from postlude.orders as o join postlude.order_lines as l using (order_id)
+        where o.customer_id = customer and o.placed_at < now_ and l.sku is not null
+        group by 1, 2
+    ), seeds as (
+        select m.*, row_number() over (order by m.here desc nulls last, m.at desc nulls last, m.amount desc, m.sku) as turn
+        from mine as m
+    ), shops as (
+        select distinct source_id from mine
+        union
+        select c.source_id from postlude.customers as c where c.customer_id = customer and not exists (select from mine)
+    ), found as (
+        select r.source_id, r.other as sku, 1 as tier, r.score * 20 / (19 + s.turn) as score, r.kind as reason, s.sku as seed
+        from seeds as s join postlude.recommendations as r on r.source_id = s.source_id and r.sku = s.sku
+        where s.turn <= 20
+        union all
+        select b.source_id, upper(b.sku), case when b.category = '' then 3 else 2 end, b.orders,
+               case when b.category = '' then 'bestseller' else 'category_bestseller' end, null
+        from postlude.bestsellers as b join shops as h using (source_id)
+        where b.category = '' or b.category in (
+            select p.category from postlude.products as p join mine as m on p.source_id = m.source_id and upper(p.sku) = m.sku)
+    ), best as (
+        select distinct on (f.source_id, f.sku) f.*
+        from found as f
+        where not exists (select from mine as m where m.source_id = f.source_id and m.sku = f.sku)
+        order by f.source_id, f.sku, f.tier, f.score desc, f.reason
+    )
+    select row_number() over (order by b.tier, b.score desc, b.sku), p.sku, p.name, p.url, p.image_url, p.category, p.price, s.currency,
+           case when b.reason = 'similar' and p.category is null then 'bought_together' else b.reason end, case when b.seed is not null then i.name when b.reason = 'category_bestseller' then p.category end
+    from best as b
+    join postlude.sources as s on s.source_id = b.source_id
+    cross join lateral (
+        select q.* from postlude.products as q where q.source_id = b.source_id and upper(q.sku) = b.sku
+        order by q.updated_at desc nulls last, q.sku limit 1
+    ) as p
+    left join lateral (
+        select q.name from postlude.products as q where q.source_id = b.source_id and upper(q.sku) = b.seed
+        order by q.updated_at desc nulls last, q.sku limit 1
+    ) as i on true
+    where p.in_stock is not false
+    order by 1 limit most
+$$;
+comment on function postlude.recommended is
+    'Products for one customer at this instant, with the reason (similar, complementary, bought_together, category_bestseller, bestseller) and what it rests on.';
+
+create or replace function postlude.rating_group(score int, scale int) returns text
+language sql immutable parallel safe as $$
+    select case
+        when scale = 10 then case when score >= 9 then 'promoter' when score <= 6 then 'detractor' else 'passive' end
+        when score >= 5 then 'promoter'
+        when score <= 2 then 'detractor'
+        else 'passive'
+    end
+$$;
+comment on function postlude.rating_group is 'promoter, passive or detractor: 9 and 10, or five stars; 6 and less, or one or two stars.';
+
+create or replace function postlude.happening_over(event postlude.external_events, now_ timestamptz) returns boolean
+language plpgsql stable parallel safe as $$
+-- docs/happenings.md has this as a table; read again at every look, so it holds at hand-over
+declare
+    told jsonb := event.detail;
+begin
+    if pg_input_is_valid(told ->> 'valid_until', 'timestamptz') and (told ->> 'valid_until')::timestamptz <= now_ then
+        return true;
+    end if;
+    case event.kind
+        when 'abandoned_checkout' then
+            return postlude.ordered_since(event.customer_id, event.at, now_) or (
+                jsonb_array_length(coalesce(told -> 'items', '[]')) > 0 and not exists (
+                    select from jsonb_array_elements(told -> 'items') as i
+                    join postlude.products as p on p.source_id = event.source_id and upper(p.sku) = upper(i ->> 'sku')
+                    where p.in_stock is not false));
+        when 'frustration', 'lead_created' then
+            return postlude.ordered_since(event.customer_id, event.at, now_);
+        when 'trial_started' then
+            return postlude.told_since(event.customer_id, '{upgraded}', event.at, now_)
+                or postlude.ordered_since(event.customer_id, event.at, now_);
+        when 'next_order_expected' then
+            return postlude.ordered_since(event.customer_id, (select o.placed_at from postlude.orders as o where o.order_id = event.order_id), now_);
+        when 'back_in_stock' then
+            return postlude.bought_since(event.customer_id, told ->> 'sku', event.at, now_) or not exists (
+                select from postlude.products as p where p.source_id = event.source_id and p.sku = told ->> 'sku' and p.in_stock);
+        when 'price_drop' then
+            return postlude.bought_since(event.customer_id, told ->> 'sku', event.at, now_) or not exists (
+                select from postlude.products as p
+                where p.source_id = event.source_id and p.sku = told ->> 'sku' and p.in_stock is not false
+                  and p.price < (told ->> 'was')::numeric);
+        when 'replenishment_due' then
+            return postlude.bought_since(
+                event.customer_id, told ->> 'sku', (select o.counted_at from postlude.orders as o where o.order_id = event.order_id), now_);
+        when 'delivery_delayed', 'carrier_exception' then
+            return exists (
+                select from postlude.orders as o where o.order_id = event.order_id
+                  and (o.cancelled_at <= now_ or postlude.delivered_at(o.order_id, now_) is not null));
+        when 'packed_today' then
+            return exists (select from postlude.orders as o where o.order_id = event.order_id and o.cancelled_at <= now_)
+                or exists (select from postlude.shipments as p where p.order_id = event.order_id and p.shipped_at <= now_);
+        when 'refund_late' then
+            return exists (
+                select from postlude.returns as r
+                where r.order_id = event.order_id and r.return_key = told ->> 'return' and least(r.refunded_at, r.closed_at) <= now_);
+        when 'high_value_bought' then
+            return postlude.told_since(event.customer_id, '{call_booked}', event.at, now_)
+                or exists (select from postlude.orders as o where o.order_id = event.order_id and o.cancelled_at <= now_);
+        when 'payment_failed' then
+            return exists (
+                select from postlude.external_events as x
+                where x.customer_id = event.customer_id and x.kind = 'payment_succeeded' and x.at >= event.at and x.at <= now_
+                  and x.detail ->> 'invoice' is not distinct from told ->> 'invoice');
+        when 'renewal_due' then
+            -- a renewal moves the date, an end takes it away
+            if told ->> 'what' = 'club' then
+                return not exists (
+                    select from postlude.loyalty_memberships as m
+                    where m.customer_id = event.customer_id and m.left_at is null and m.renews_on = (told ->> 'renews_on')::date);
+            end if;
+            return not exists (
+                select from postlude.customers as c
+                where c.customer_id = event.customer_id and c.renews_on = (told ->> 'renews_on')::date);
+        when 'threshold_crossed' then
+            return exists (
+                select from postlude.loyalty_memberships as m
+                where m.customer_id = event.customer_id and m.joined_at <= now_ and (m.left_at is null or m.left_at > now_));
+        when 'tier_up', 'tier_down' then
+            return exists (
+                select from postlude.loyalty_tier_changes as c
+                where c.customer_id = event.customer_id and c.at > event.at and c.at <= now_);
+        when 'points_expiring' then
+            return not exists (
+                select from postlude.loyalty_expiries as x
+                where x.customer_id = event.customer_id and x.expires_at = (told ->> 'expires_at')::timestamptz and x.expires_at > now_);
+        when 'recovery_opened' then
+            return not exists (
+                select from postlude.recoveries as r
+                where r.recovery_id = (told ->> 'recovery')::bigint and (r.resolved_at is null or r.resolved_at > now_));
+        when 'promoter' then
+            return postlude.told_since(event.customer_id, '{detractor,referral_made}', event.at, now_);
+        when 'community_ready' then
+            return postlude.told_since(event.customer_id, '{community_joined}', '-infinity', now_);
+        when 'disengaged' then
+            return postlude.last_sign_of(event.customer_id, now_) > event.at;
+        when 'unseen', 'guest_order' then
+            return postlude.told_since(event.customer_id, '{visited}', event.at, now_);
+        when 'poll_opened' then
+            return exists (
+                select from postlude.external_events as x
+                where x.customer_id = event.customer_id and x.kind = 'poll_answered' and x.at <= now_
+                  and x.detail ->> 'poll' is not distinct from told ->> 'poll');
+        else
+            return false;
+    end case;
+end
+$$;
+comment on function postlude.happening_over is 'Is what an outside event told no longer so (paid, gone again, joined, ...)? Asked at planning and at hand-over.';
+
+create or replace function postlude.event_of(customer bigint, definition jsonb, anchor timestamptz) returns setof postlude.external_events
+language sql stable parallel safe as $$
+    select x.* from postlude.external_events as x
+    where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
+    order by x.known_at, x.source_id, x.event_key limit 1
+$$;
+comment on function postlude.event_of is 'The outside event a passage began with; no row for other triggers.';
+
 create or replace function postlude.passage_fact(definition jsonb, passage uuid, now_ timestamptz) returns text
 language sql stable parallel safe as $$
     select case
@@ -549,21 +833,26 @@ language sql stable parallel safe as $$
             select from postlude.shipments as p join postlude.orders as o using (order_id)
             where p.order_id = e.order_id and p.delivered_at <= now_
               and e.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key) then 'delivered'
+        -- marketing: a newer message that is due; a return by its states; a fact about an order by that order
+        when definition -> 'exit_on' ? 'superseded' and e.anchor_key not like 'return:%' and definition ->> 'kind' <> 'transactional'
+            and postlude.newer_turn_due(e.enrolment_id, now_) then 'superseded'
         when definition -> 'exit_on' ? 'superseded' and exists (
             select from postlude.enrolments as n
-            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.enrolled_at <= now_
+              and (n.anchor_at, n.enrolled_at) > (e.anchor_at, e.enrolled_at)
               and case
-                  -- a return by its states; a fact about an order by that order; else whatever is newer
                   when e.anchor_key like 'return:%'
                       then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
-                  else definition ->> 'kind' <> 'transactional' or n.order_id is not distinct from e.order_id
+                  else definition ->> 'kind' = 'transactional' and n.order_id is not distinct from e.order_id
               end) then 'superseded'
+        when definition -> 'exit_on' ? 'over' and (
+            select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
     end
     from postlude.enrolments as e
     where e.enrolment_id = passage
       and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded']
 $$;
-comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded; null: it goes on.';
+comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded, over (what started it); null: it goes on.';
 
 create or replace function postlude.known_values(
     definition jsonb, passage uuid, customer bigint, order_ bigint, anchor_key_ text, anchor timestamptz, now_ timestamptz
@@ -590,6 +879,9 @@ language sql stable parallel safe as $$
         'coupons_60d', case when asked.of like '%"coupons_60d"%' then (
             select count(*) from postlude.messages as m join postlude.coupons as k using (message_id)
             where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_) end,
+        -- what goes with the customer's purchases, without the bestsellers that fill up
+        'recommended', case when asked.of like '%"recommended"%' then (
+            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller') end,
         'asked_where', case when asked.of like '%"asked_where"%' then (
             select count(*) from postlude.tickets as t
             where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_) end
@@ -597,7 +889,7 @@ language sql stable parallel safe as $$
         select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
         from postlude.external_events as x
         where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-        order by x.known_at, x.source_id, x.event_key limit 1), '{}') end
+        order by anchor_key_ = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1), '{}') end
     from postlude.customers as c
     join postlude.sources as s on s.source_id = c.source_id
     left join postlude.customer_features as f on f.customer_id = c.customer_id
@@ -752,7 +1044,7 @@ comment on function postlude.coupon_lacking is 'Does the step promise a coupon t
 create or replace function postlude.may_promote(definition jsonb, own jsonb, passage uuid, customer bigint, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
     select postlude.unreachable(customer, coalesce(own ->> 'channel', definition ->> 'channel'), 'marketing', definition ->> 'topic', now_) is null
-        and postlude.stop_fact('["return_open", "ticket_open"]', customer, now_) is null
+        and postlude.stop_fact('["return_open", "ticket_open", "recovery_open"]', customer, now_) is null
         and postlude.break_until(customer, now_) is null
         and not exists (select from postlude.holdouts as h where h.customer_id = customer and h.campaign_id = '' and h.held)
         -- a promised coupon that is not there must not keep the plain letter back
@@ -784,12 +1076,23 @@ language sql stable as $$
         select v.campaign_id, v.version, s ->> 'id' as step_id, s -> 'coupon' ->> 'pool' as pool
         from postlude.campaign_versions as v, jsonb_array_elements(v.definition -> 'steps') as s
         where jsonb_typeof(s -> 'coupon') = 'object'
+          -- not every version there ever was
+          and (ids is null or (v.campaign_id, v.version) in (
+              select x.campaign_id, x.version from postlude.messages as w join postlude.enrolments as x on x.enrolment_id = w.enrolment_id
+              where w.message_id = any(ids)))
     )
     select m.message_id, o.pool, m.send_at, m.expires_at
-    from postlude.messages as m
+    from (
+        -- apart, so that either is found by its index
+        select a.* from postlude.messages as a
+        where ids is not null and a.message_id = any(ids) and coalesce(a.state, '') in ('scheduled', 'held')
+        union all
+        select b.* from postlude.messages as b
+        where ids is null and b.state in ('scheduled', 'held') and (campaign is null or b.campaign_id = campaign)
+    ) as m
     join postlude.enrolments as e on e.enrolment_id = m.enrolment_id
     join offers as o on o.campaign_id = e.campaign_id and o.version = e.version and o.step_id = m.step_id
-    where m.state in ('scheduled', 'held') and (ids is null or m.message_id = any(ids)) and (campaign is null or m.campaign_id = campaign)
+    where (campaign is null or m.campaign_id = campaign)
       and not exists (
           select from postlude.coupons as k
           where k.message_id = m.message_id and k.state in ('reserved', 'bound')

@@ -114,6 +114,22 @@ language sql as $$
 $$;
 comment on function public_land_report is 'Keeps what a provider reported, as it came, until the feedback stage reads it; the same key is kept once. How many are new.';
 
+create or replace function public_calendar_changes(now_ timestamptz) returns table (revision bigint, at timestamptz, changes jsonb)
+language sql stable as $$
+    select r.revision, r.at, r.changes from calendar_revisions as r where r.at <= now_ order by r.revision
+$$;
+comment on function public_calendar_changes is 'What was changed over the calendar file, without who and why: for the feed that calendar apps read.';
+
+create or replace function public_planned(now_ timestamptz) returns table (day date, campaign text, mails bigint)
+language sql stable as $$
+    select cast(m.send_at at time zone 'UTC' as date), m.campaign_id, count(*)
+    from messages as m
+    where m.state in ('scheduled', 'held') and m.send_at >= now_ and m.send_at < now_ + interval '60 days'
+    group by 1, 2
+    order by 1, 2
+$$;
+comment on function public_planned is 'How many mails are planned per day and campaign: counts, nobody''s data.';
+
 do $$
 declare
     one regprocedure;

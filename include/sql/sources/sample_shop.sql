@@ -38,6 +38,7 @@ select
     url,
     image_url,
     in_stock,
+    stock,
     updated_at,
     _file,
     _line
@@ -121,3 +122,15 @@ select
     _file,
     _line
 from tickets
+
+-- entity: external_events
+select
+    customer_id as source_customer_id,
+    event_id as event_key,
+    kind,
+    happened_at as at,
+    order_id as source_order_id,
+    detail,
+    _file,
+    _line
+from external_events

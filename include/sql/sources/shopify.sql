@@ -98,6 +98,7 @@ select distinct on (sku)
     v ->> 'price' as price,
     p #>> '{image,src}' as image_url,
     to_number(v ->> 'inventory_quantity') > 0 or v ->> 'inventory_policy' = 'continue' as in_stock,
+    to_number(v ->> 'inventory_quantity') as stock,
     updated_at,
     _file,
     _line

@@ -70,6 +70,7 @@ select
     cast(payload as jsonb) ->> 'permalink' as url,
     cast(payload as jsonb) #>> '{images,0,src}' as image_url,
     cast(payload as jsonb) ->> 'stock_status' = 'instock' as in_stock,
+    to_number(cast(payload as jsonb) ->> 'stock_quantity') as stock,
     updated_at,
     _file,
     _line

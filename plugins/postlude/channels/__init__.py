@@ -16,6 +16,9 @@ If intend() raises an Exception, 3 does not happen: the connection is dropped an
 exception's class as reply (whoever needs the exception keeps it in the closure). Any other BaseException (a signal, a
 task time-out) drops the connection and passes through: before 2 nothing was handed over, after it nobody knows.
 `send` never raises otherwise, belongs to one thread, and its Outcome is final: closing the connection changes nothing.
+
+A channel that can serve many connections in one thread (postlude/loop.py) has also `sessions(url)`: it makes sessions whose
+`send(message, raw)` gives the steps of a hand-over: (link, event, deadline) to wait for, INTEND at 2, at their end the Outcome.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import Any, Protocol, cast
 from postlude.errors import InputError
 from postlude.message import Message, Outcome
 
+INTEND = object()  # among the steps of a hand-over: the body is theirs up to the last byte, and nothing of the dot
 Send = Callable[[Message, bytes, Callable[[], None]], Outcome]
 
 

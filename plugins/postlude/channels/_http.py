@@ -138,9 +138,14 @@ class Answer:
     body: bytes
 
     @property
+    def json(self) -> Any:
+        """Raises ValueError when it is none."""
+        return json.loads(self.body)
+
+    @property
     def data(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.body)
+            found = self.json
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}

@@ -1,18 +1,26 @@
 """The wire of the SMTP channel: one connection, lines out, well-formed replies in, a time limit on everything.
 
-It knows nothing about messages or blame. Whatever is not a complete, well-formed reply in time is `Lost`.
+It knows nothing about messages or blame, and does not wait itself: its steps say what they wait for. Whatever is not a complete,
+well-formed reply in time is `Lost`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import socket
 import ssl
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
+from select import POLLIN, POLLOUT
 from time import monotonic
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 MAX_LINE = 512  # octets of a reply line with its line end, RFC 5321 section 4.5.3.1.5
 _MAX_LINES = 100
@@ -42,34 +50,87 @@ class Reply:
         return self.code // 100
 
 
-class Connection:
-    """A connected socket that reads replies. Every failure is Lost; after one it is only good for closing."""
+Wait = tuple[
+    "Connection", int, float
+]  # wake me when this link can be read (POLLIN) or written (POLLOUT), or at this time
+Steps = Generator[Any, bool, T]  # yields Waits; is sent whether what was waited for has come
 
-    def __init__(self, host: str, port: int, timeout: float, tls: ssl.SSLContext | None = None) -> None:
+
+def run(steps: Steps[T]) -> T:
+    """Do the steps to their end, waiting where they wait."""
+    try:
+        wait = next(steps)
+        while True:
+            wait = steps.send(ready(wait))
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+def ready(wait: Wait) -> bool:
+    """Sleep until it has come; False when its time has passed before."""
+    link, event, deadline = wait
+    left = deadline - monotonic()
+    return left > 0 and link.poll(event, left)
+
+
+class Connection:
+    """A connected socket that reads replies. Every failure is Lost; after one it is only good for closing.
+
+    It never blocks: what may take time are steps, for whoever serves several connections at once.
+    """
+
+    def __init__(self, host: str) -> None:
         self._host = host
         self._buffer = b""
-        try:
-            self._socket: socket.socket = socket.create_connection((host, port), timeout=max(timeout, 0.001))
-        except (OSError, UnicodeError) as error:
-            raise Lost(f"no connection: {_why(error)}") from None
-        try:
-            # without this the dot, a small write after a large one, waits for the body's acknowledgement
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._ready()
-            if tls:
-                self.start_tls(tls, timeout)
-        except (OSError, Lost) as error:
-            self.close()
-            raise Lost(_why(error)) from None
+        self._socket: socket.socket | None = None
 
-    def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
+    def connect(self, port: int, timeout: float, tls: ssl.SSLContext | None = None) -> Steps[None]:
+        deadline = monotonic() + max(timeout, 0.001)
+        error: BaseException = OSError("no address")
+        try:
+            found = socket.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as unknown:
+            raise Lost(f"no connection: {_why(unknown)}") from None
+        for family, kind, number, _, address in found:
+            self.close()
+            self._socket = socket.socket(family, kind, number)
+            try:
+                self._ready()
+                with contextlib.suppress(BlockingIOError):
+                    self._socket.connect(address)
+                if not (yield self, POLLOUT, deadline):
+                    raise TimeoutError
+                if failed := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(failed, os.strerror(failed))
+                break
+            except OSError as trouble:
+                error = trouble
+        else:
+            self.close()
+            raise Lost(f"no connection: {_why(error)}")
+        if tls:
+            yield from self.start_tls(tls, timeout)
+
+    def start_tls(self, context: ssl.SSLContext, timeout: float) -> Steps[None]:
         """Encrypt from here on. Plain text that came before the handshake is an injection, and Lost."""
+        assert self._socket
         if self._buffer or self._spoke():
             raise Lost("the server spoke before TLS")
+        deadline = monotonic() + timeout
         try:
-            self._socket.settimeout(timeout)
-            self._socket = context.wrap_socket(self._socket, server_hostname=self._host)
+            wrapped = context.wrap_socket(self._socket, server_hostname=self._host, do_handshake_on_connect=False)
+            self._socket = wrapped
             self._ready()
+            while True:
+                try:
+                    wrapped.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    event = POLLIN
+                except ssl.SSLWantWriteError:
+                    event = POLLOUT
+                if not (yield self, event, deadline):
+                    raise TimeoutError
         except (OSError, ValueError) as error:
             raise Lost(f"no trusted TLS: {_why(error)}") from None
 
@@ -77,85 +138,107 @@ class Connection:
     def own_name(self) -> str:
         """Our address as an EHLO literal: true without asking any name server."""
         try:
+            assert self._socket
             address = ip_address(str(self._socket.getsockname()[0]).partition("%")[0])
         except (OSError, ValueError):
             return "[127.0.0.1]"
         return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
-    def _ready(self) -> None:
-        """Never block in the socket itself: we wait for it, with our own limits, and ask it nothing between."""
-        self._socket.settimeout(0)
-        self._readable, self._writable = select.poll(), select.poll()
-        self._readable.register(self._socket, select.POLLIN)
-        self._writable.register(self._socket, select.POLLOUT)
+    @property
+    def wire(self) -> socket.socket:
+        """The socket to wait for."""
+        assert self._socket
+        return self._socket
 
-    def write(self, data: bytes, timeout: float) -> None:
+    def at_once(self, event: int) -> bool:
+        """Is there nothing to wait for?"""
+        return event == POLLIN and self._pending()
+
+    def _ready(self) -> None:
+        """Never block in the socket itself: whoever takes our steps waits, with our limits, and asks it nothing between."""
+        assert self._socket
+        self._socket.settimeout(0)
+        # without this the dot, a small write after a large one, waits for the body's acknowledgement
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._readable = select.poll()
+        self._readable.register(self._socket, POLLIN)
+
+    def poll(self, event: int, seconds: float) -> bool:
+        """Wait for an event of this link alone."""
+        if self.at_once(event):
+            return True
+        poll = select.poll()
+        poll.register(self.wire, event)
+        return bool(poll.poll(seconds * 1000 + 1))
+
+    def write(self, data: bytes, timeout: float) -> Steps[None]:
         """Hand all of `data` to the kernel, each block of 64 KiB within `timeout` seconds."""
+        assert self._socket
         try:
             for start in range(0, len(data), _BLOCK):
-                self._write_block(data[start : start + _BLOCK], monotonic() + timeout)
+                block, deadline = data[start : start + _BLOCK] if len(data) > _BLOCK else data, 0.0
+                while block:
+                    try:
+                        block = block[self._socket.send(block) :]
+                        continue
+                    except (BlockingIOError, ssl.SSLWantWriteError):
+                        event = POLLOUT
+                    except ssl.SSLWantReadError:
+                        event = POLLIN
+                    deadline = deadline or monotonic() + timeout
+                    if not (yield self, event, deadline):
+                        raise TimeoutError
         except (OSError, ValueError) as error:
             raise Lost(_why(error)) from None
 
-    def _write_block(self, block: bytes, deadline: float) -> None:
-        while block:
-            try:
-                block = block[self._socket.send(block) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._wait(self._writable, deadline)
-            except ssl.SSLWantReadError:
-                self._wait(self._readable, deadline)
-
-    def _wait(self, event: select.poll, deadline: float) -> None:
-        """Raises TimeoutError when it does not come in time."""
-        left = deadline - monotonic()
-        if left <= 0 or not event.poll(left * 1000 + 1):
-            raise TimeoutError
-
-    def reply(self, timeout: float) -> Reply:
+    def reply(self, timeout: float) -> Steps[Reply]:
         """The next reply, complete within `timeout` seconds however slowly it drips."""
         deadline = monotonic() + timeout
         lines: list[str] = []
         code = b""
         while len(lines) < _MAX_LINES:
-            hit = _REPLY.fullmatch(self._line(deadline))
+            end = self._buffer.find(b"\n")
+            if not 0 <= end < MAX_LINE:
+                yield from self._receive(deadline)
+                continue
+            line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+            whole = _single(line)
+            if whole and not lines:
+                return whole
+            hit = _REPLY.fullmatch(line.removesuffix(b"\r"))
             if not hit or (code and hit[1] != code):
                 raise Lost("garbled reply")
             code = hit[1]
-            lines.append((hit[3] or b"").decode("utf-8", "replace").strip())
+            lines.append(_text(hit))
             if hit[2] != b"-":
-                enhanced = _ENHANCED.match(lines[0])
-                same_class = enhanced and enhanced[1] == code[:1].decode()
-                return Reply(int(code), enhanced[0].strip() if enhanced and same_class else "", tuple(lines))
+                return _complete(code, lines)
         raise Lost("endless reply")
 
-    def _line(self, deadline: float) -> bytes:
-        while True:
-            end = self._buffer.find(b"\n")
-            if end >= MAX_LINE or (end < 0 and len(self._buffer) >= MAX_LINE):
-                raise Lost("over-long reply")
-            if end >= 0:
-                line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
-                return line.removesuffix(b"\r")
-            if deadline <= monotonic():
+    def _receive(self, deadline: float) -> Steps[None]:
+        """More of a reply."""
+        assert self._socket
+        if len(self._buffer) >= MAX_LINE:
+            raise Lost("over-long reply")
+        if deadline <= monotonic():
+            raise Lost("no reply in time")
+        try:
+            if not self._pending() and not (yield self, POLLIN, deadline):
                 raise Lost("no reply in time")
-            try:
-                if not self._pending():
-                    self._wait(self._readable, deadline)
-                data = self._socket.recv(4096)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                continue
-            except (OSError, ValueError) as error:
-                raise Lost(_why(error)) from None
-            if not data:
-                raise Lost("connection closed in the middle of a reply" if self._buffer else "connection closed")
-            self._buffer += data
+            data = self._socket.recv(4096)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except (OSError, ValueError) as error:
+            raise Lost(_why(error)) from None
+        if not data:
+            raise Lost("connection closed in the middle of a reply" if self._buffer else "connection closed")
+        self._buffer += data
 
     def quiet(self) -> bool:
         """True when the server has said nothing that is unread and has not hung up."""
         return not self._buffer and not self._spoke()
 
     def _spoke(self) -> bool:
+        assert self._socket
         try:
             if not self._pending() and not self._readable.poll(0):
                 return False
@@ -171,8 +254,26 @@ class Connection:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        if self._socket:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+
+
+def _text(line: re.Match[bytes]) -> str:
+    return (line[3] or b"").decode("utf-8", "replace").strip()
+
+
+def _complete(code: bytes, lines: list[str]) -> Reply:
+    enhanced = _ENHANCED.match(lines[0])
+    same_class = enhanced and enhanced[1] == code[:1].decode()
+    return Reply(int(code), enhanced[0].strip() if enhanced and same_class else "", tuple(lines))
+
+
+@lru_cache(maxsize=256)
+def _single(line: bytes) -> Reply | None:
+    """A reply of one line, as nearly all are, and nearly always the same few; None for any other line."""
+    hit = _REPLY.fullmatch(line.removesuffix(b"\r"))
+    return _complete(hit[1], [_text(hit)]) if hit and hit[2] != b"-" else None
 
 
 def _why(error: BaseException) -> str:

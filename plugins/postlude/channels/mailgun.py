@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from postlude.channels import Send
 from postlude.channels._http import Answer, Endpoint, Fit, Request, by_status, said, sending
+from postlude.channels._lists import Page, Pages, asking
 from postlude.errors import InputError
 from postlude.message import Message, Outcome, envelope
 
@@ -24,10 +25,7 @@ idempotent = False
 
 @contextmanager
 def connect(url: str) -> Iterator[Send]:
-    endpoint = Endpoint.parse(url, "mailgun", "api.mailgun.net", needs="API_KEY")
-    if not endpoint.path or "/" in endpoint.path:
-        raise InputError("the mailgun URL must end with the sending domain: mailgun://:API_KEY@/mail.shop.example")
-    login = base64.b64encode(f"{endpoint.user or 'api'}:{endpoint.password}".encode()).decode()
+    endpoint, login = _parse(url)
     address = f"{endpoint.base}/v3/{quote(endpoint.path)}/messages.mime"
 
     def build(message: Message, raw: bytes) -> Request:
@@ -38,7 +36,7 @@ def connect(url: str) -> Iterator[Send]:
             ("o:tracking", "no"),
         ]
         boundary = f"postlude-{message.message_id.hex}"
-        headers = {"authorization": f"Basic {login}", "content-type": f"multipart/form-data; boundary={boundary}"}
+        headers = {"authorization": login, "content-type": f"multipart/form-data; boundary={boundary}"}
         return Request("POST", address, headers, _form(fields, raw, boundary))
 
     with sending(endpoint, build, _judge) as send:
@@ -46,8 +44,35 @@ def connect(url: str) -> Iterator[Send]:
 
 
 def events(url: str, since: datetime) -> Iterator[dict[str, Any]]:
-    """Its events come through the landing of web hooks."""
+    """Its events come through the landing of web hooks, and through `lists`."""
     return iter(())
+
+
+def lists(url: str) -> dict[str, Pages]:
+    """The events API: oldest first, so each page moves on. Mailgun keeps them a day to 30, by the plan."""
+    endpoint, login = _parse(url)
+
+    def pages(since: datetime) -> Iterator[Page]:
+        query = {"begin": f"{since.timestamp():.0f}", "ascending": "yes", "limit": "300", "event": " OR ".join(_NEWS)}
+        address = f"{endpoint.base}/v3/{quote(endpoint.path)}/events?{urlencode(query)}"
+        with asking(endpoint, "mailgun", {"authorization": login}) as ask:
+            while items := (told := ask(address))["items"]:
+                newest = datetime.fromtimestamp(max(float(item["timestamp"]) for item in items), UTC)
+                yield Page([(f"mailgun:{item['id']}", item) for item in items], newest)
+                address = told["paging"]["next"]
+
+    return {"events": pages}
+
+
+_NEWS = ("delivered", "failed", "rejected", "complained", "unsubscribed", "opened", "clicked")
+
+
+def _parse(url: str) -> tuple[Endpoint, str]:
+    endpoint = Endpoint.parse(url, "mailgun", "api.mailgun.net", needs="API_KEY")
+    if not endpoint.path or "/" in endpoint.path:
+        raise InputError("the mailgun URL must end with the sending domain: mailgun://:API_KEY@/mail.shop.example")
+    login = base64.b64encode(f"{endpoint.user or 'api'}:{endpoint.password}".encode()).decode()
+    return endpoint, f"Basic {login}"
 
 
 def _form(fields: list[tuple[str, str]], raw: bytes, boundary: str) -> bytes:

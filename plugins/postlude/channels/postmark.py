@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from postlude.channels import Send
 from postlude.channels._http import Answer, Endpoint, Fit, Request, by_code, said, sending
+from postlude.channels._lists import Page, Pages, asking
 from postlude.message import Address, Message, Outcome, clean, envelope, own_headers
 
 idempotent = False
@@ -30,7 +33,7 @@ _CODES = dict.fromkeys((10, 400, 401, 402, 403, 405, 409, 412, 413, 1101, 1221, 
 
 @contextmanager
 def connect(url: str) -> Iterator[Send]:
-    endpoint = Endpoint.parse(url, "postmark", "api.postmarkapp.com", ("stream",), needs="SERVER_TOKEN")
+    endpoint = _parse(url)
     headers = {"x-postmark-server-token": endpoint.password, "content-type": "application/json"}
     stream = endpoint.options.get("stream", "outbound")
 
@@ -42,8 +45,56 @@ def connect(url: str) -> Iterator[Send]:
 
 
 def events(url: str, since: datetime) -> Iterator[dict[str, Any]]:
-    """Its events come through the landing of web hooks."""
+    """Its events come through the landing of web hooks, and through `lists`."""
     return iter(())
+
+
+def lists(url: str) -> dict[str, Pages]:
+    """The bounces API (complaints and unsubscribes are types of it): newest first, so only the last page moves on.
+
+    Postmark's clock is New York's. It shows 10,000 entries of a question; what is older is asked for anew.
+    """
+    endpoint = _parse(url)
+
+    def pages(since: datetime) -> Iterator[Page]:
+        query = {"count": str(_COUNT), "fromdate": since.astimezone(_CLOCK).strftime("%Y-%m-%dT%H:%M:%S")}
+        newest, offset = since, 0
+        with asking(endpoint, "postmark", {"x-postmark-server-token": endpoint.password}) as ask:
+            while items := ask(f"{endpoint.base}/bounces?{urlencode(query | {'offset': str(offset)})}")["Bounces"]:
+                newest = max(newest, *(datetime.fromisoformat(item["BouncedAt"]) for item in items))
+                yield Page([_report(item) for item in items], None)
+                offset += len(items)
+                if offset + _COUNT > _MOST:
+                    query["todate"], offset = items[-1]["BouncedAt"][:19], 0
+                    if items[0]["BouncedAt"][:19] == query["todate"]:
+                        break  # a whole page of one second: nothing more to be had of it
+                if len(items) < _COUNT:
+                    break
+        yield Page([], newest)
+
+    return {"bounces": pages}
+
+
+_CLOCK, _COUNT, _MOST = ZoneInfo("America/New_York"), 500, 10_000
+
+
+def _report(item: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """As the web hook would tell it, by the key that it would have."""
+    match item.get("Type"):
+        case "SpamComplaint":
+            raw = item | {"RecordType": "SpamComplaint"}
+        case "Unsubscribe":
+            raw = item | {
+                "RecordType": "SubscriptionChange", "ChangedAt": item["BouncedAt"], "SuppressSending": True,
+                "SuppressionReason": "ManualSuppression",
+            }  # fmt: skip
+        case _:
+            raw = item | {"RecordType": "Bounce"}
+    return f"postmark:{raw['RecordType']}:{item['MessageID']}:{item['ID']}", raw
+
+
+def _parse(url: str) -> Endpoint:
+    return Endpoint.parse(url, "postmark", "api.postmarkapp.com", ("stream",), needs="SERVER_TOKEN")
 
 
 def _mail(message: Message, stream: str) -> dict[str, Any]:

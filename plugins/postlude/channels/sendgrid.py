@@ -8,14 +8,17 @@ argument `msg_key`, which its events bring back. Its own tracking of clicks and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from postlude.channels import Send
 from postlude.channels._http import Answer, Endpoint, Fit, Request, by_status, said, sending
+from postlude.channels._lists import Page, Pages, asking
 from postlude.message import Address, Message, Outcome, clean, envelope, own_headers
 
 idempotent = False
@@ -25,7 +28,7 @@ _SOON = timedelta(minutes=1)
 
 @contextmanager
 def connect(url: str) -> Iterator[Send]:
-    endpoint = Endpoint.parse(url, "sendgrid", "api.sendgrid.com", needs="API_KEY")
+    endpoint = _parse(url)
     headers = {"authorization": f"Bearer {endpoint.password}", "content-type": "application/json"}
 
     def build(message: Message, raw: bytes) -> Request:
@@ -36,8 +39,44 @@ def connect(url: str) -> Iterator[Send]:
 
 
 def events(url: str, since: datetime) -> Iterator[dict[str, Any]]:
-    """Its events come through the landing of web hooks."""
+    """Its events come through the landing of web hooks; what led to a suppression through `lists` as well."""
     return iter(())
+
+
+def lists(url: str) -> dict[str, Pages]:
+    """The suppression lists. They name addresses, not messages: a report is about the newest mail to that address."""
+    endpoint = _parse(url)
+
+    def pages_of(name: str, kind: str) -> Pages:
+        def pages(since: datetime) -> Iterator[Page]:
+            newest, offset = since, 0
+            with asking(endpoint, "sendgrid", {"authorization": f"Bearer {endpoint.password}"}) as ask:
+                while True:
+                    query = {"start_time": f"{since.timestamp():.0f}", "limit": str(_COUNT), "offset": str(offset)}
+                    items = ask(f"{endpoint.base}/v3/suppression/{name}?{urlencode(query)}")
+                    reports = []
+                    for item in items:
+                        newest = max(newest, datetime.fromtimestamp(int(item["created"]), UTC))
+                        who = hashlib.sha256(str(item["email"]).lower().encode()).hexdigest()[:32]
+                        raw = {**item, "event": kind, "timestamp": item["created"]}
+                        reports.append((f"sendgrid:list:{kind}:{who}:{item['created']}", raw))
+                    yield Page(reports, None)  # the order of the list is not documented
+                    offset += len(items)
+                    if len(items) < _COUNT:
+                        break
+            yield Page([], newest)
+
+        return pages
+
+    return {name: pages_of(name, kind) for name, kind in _LISTS.items()}
+
+
+_LISTS = {"bounces": "bounce", "spam_reports": "spamreport", "unsubscribes": "unsubscribe"}
+_COUNT = 500
+
+
+def _parse(url: str) -> Endpoint:
+    return Endpoint.parse(url, "sendgrid", "api.sendgrid.com", needs="API_KEY")
 
 
 def _mail(message: Message) -> dict[str, Any]:

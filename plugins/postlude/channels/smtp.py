@@ -23,15 +23,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
-from postlude.channels import Send
+from postlude.channels import INTEND, Send
 from postlude.channels._smtp_blame import closes_session, judge, lost
-from postlude.channels._smtp_client import Connection, Lost, Reply
+from postlude.channels._smtp_client import Connection, Lost, Reply, Steps, ready, run
 from postlude.errors import InputError, Refused, Unavailable
-from postlude.message import Message, Outcome, Scope, envelope, sanitise
+from postlude.message import Message, Outcome, Scope, envelope, envelope_of_sender, sanitise
 
 idempotent = False  # a relay takes the same message as often as it is given
 
@@ -146,14 +146,37 @@ def _is_this_machine(host: str) -> bool:
 @contextmanager
 def connect(url: str) -> Iterator[Send]:
     """`send` over one kept connection, opened by the first message and again after trouble. InputError: the URL."""
+    session = sessions(url)()
+
+    def send(message: Message, raw: bytes, intend: Callable[[], None]) -> Outcome:
+        steps = session.send(message, raw)
+        try:
+            wait = next(steps)
+            while True:
+                if wait is not INTEND:
+                    wait = steps.send(ready(wait))
+                    continue
+                try:
+                    intend()
+                except BaseException as error:
+                    wait = steps.throw(error)
+                else:
+                    wait = steps.send(True)
+        except StopIteration as end:
+            return cast(Outcome, end.value)
+
+    try:
+        yield send
+    finally:
+        run(session.close())
+
+
+def sessions(url: str) -> Callable[[], Session]:
+    """Makes connections whose steps somebody else takes, many at once (postlude/loop.py). InputError: the URL."""
     relay = Relay.parse(url)
     if relay.starttls or relay.implicit_tls:
         _ = relay.tls  # a missing `ca` file is reported now
-    session = _Session(relay)
-    try:
-        yield session.send
-    finally:
-        session.close()
+    return lambda: Session(relay)
 
 
 def events(url: str, since: datetime) -> Iterator[dict[str, Any]]:
@@ -206,8 +229,8 @@ class _Failed(Exception):
         self.outcome, self.phase, self.link_usable = outcome, phase, link_usable
 
 
-class _Session:
-    """The kept connection and what the server offered on it."""
+class Session:
+    """The kept connection and what the server offered on it. What may take time are steps (_smtp_client.py)."""
 
     def __init__(self, relay: Relay) -> None:
         self.relay, self.at = relay, relay.timeouts
@@ -215,88 +238,91 @@ class _Session:
         self.offers: dict[str, str] = {}
         self.sent, self.opened = 0, 0.0
 
-    def send(self, message: Message, raw: bytes, intend: Callable[[], None]) -> Outcome:
+    def send(self, message: Message, raw: bytes) -> Steps[Outcome]:
+        """The steps of one hand-over. INTEND among them: commit the intent, or throw why it is not; the dot follows directly."""
         try:
             recipient = envelope(message.recipient.address)
         except Refused as error:
             return Outcome("refused", "recipient", str(error))
         try:
-            sender = envelope(message.return_path or message.sender.address)
+            sender = envelope_of_sender(message.return_path or message.sender.address)
         except Refused as error:
             return Outcome("deferred", "configuration", f"sender: {error}")
         body = _stuffed(raw)
-        for kept in (self._usable(), False):
+        for kept in ((yield from self._usable()), False):
             try:
                 if not kept:
-                    self._open()
-                return self._transact(sender, recipient, body, intend)
+                    yield from self._open()
+                return (yield from self._transact(sender, recipient, body))
             except _Failed as failed:
                 if not failed.link_usable:
-                    self._drop()
+                    self.drop()
                 # the server had closed or was about to close the kept connection: a fresh one decides
                 if kept and failed.phase == "mail" and not failed.link_usable:
                     continue
                 return failed.outcome
             except BaseException:
-                self._drop()
+                self.drop()
                 raise
         raise AssertionError("a fresh connection always gives an outcome")
 
     # -- the connection
 
-    def _usable(self) -> bool:
+    def _usable(self) -> Steps[bool]:
         if not self.link:
             return False
         worn = self.sent >= self.relay.session or monotonic() - self.opened > _MAX_AGE
         if worn:
-            self.close()
+            yield from self.close()
         elif not self.link.quiet():
-            self._drop()
+            self.drop()
         return self.link is not None
 
-    def _open(self) -> None:
+    def _open(self) -> Steps[None]:
         relay = self.relay
+        self.link = link = Connection(relay.host)
         try:
-            tls = relay.tls if relay.implicit_tls else None
-            self.link = link = Connection(relay.host, relay.port, self.at["connect"], tls)
+            yield from link.connect(relay.port, self.at["connect"], relay.tls if relay.implicit_tls else None)
         except Lost as error:
             raise _Failed(lost("connect", str(error)), "connect") from None
         self.sent, self.opened = 0, monotonic()
-        self._expect("banner", self.at["banner"])
-        self._greet(link)
+        yield from self._expect("banner", self.at["banner"])
+        yield from self._greet(link)
         if relay.starttls:
             if "STARTTLS" not in self.offers:
                 raise _Failed(lost("tls", "the relay offers no STARTTLS; off this machine it is required"), "tls")
-            self._say("tls", b"STARTTLS\r\n", self.at["command"])
+            yield from self._say("tls", b"STARTTLS\r\n", self.at["command"])
             try:
-                link.start_tls(relay.tls, self.at["command"])
+                yield from link.start_tls(relay.tls, self.at["command"])
             except Lost as error:
                 raise _Failed(lost("tls", str(error)), "tls") from None
-            self._greet(link)
+            yield from self._greet(link)
         if relay.user:
-            self._log_in()
+            yield from self._log_in()
 
-    def _greet(self, link: Connection) -> None:
-        reply = self._say("ehlo", f"EHLO {self.relay.helo or link.own_name}\r\n".encode(), self.at["command"])
+    def _greet(self, link: Connection) -> Steps[None]:
+        reply = yield from self._say(
+            "ehlo", f"EHLO {self.relay.helo or link.own_name}\r\n".encode(), self.at["command"]
+        )
         words = [line.upper().split(None, 1) for line in reply.lines[1:] if line]
         self.offers = {word[0]: word[1] if len(word) > 1 else "" for word in words}
 
-    def _log_in(self) -> None:
+    def _log_in(self) -> Steps[None]:
         ways = self.offers.get("AUTH", "").split()
         user, password = self.relay.user.encode(), self.relay.password.encode()
         limit = self.at["command"]
         if "PLAIN" in ways:
-            self._say("auth", b"AUTH PLAIN " + b64encode(b"\0" + user + b"\0" + password) + b"\r\n", limit)
+            yield from self._say("auth", b"AUTH PLAIN " + b64encode(b"\0" + user + b"\0" + password) + b"\r\n", limit)
         elif "LOGIN" in ways:
-            self._say("auth", b"AUTH LOGIN\r\n", limit, wanted=3)
-            self._say("auth", b64encode(user) + b"\r\n", limit, wanted=3)
-            self._say("auth", b64encode(password) + b"\r\n", limit)
+            yield from self._say("auth", b"AUTH LOGIN\r\n", limit, wanted=3)
+            yield from self._say("auth", b64encode(user) + b"\r\n", limit, wanted=3)
+            yield from self._say("auth", b64encode(password) + b"\r\n", limit)
         else:
             raise _Failed(Outcome("deferred", "configuration", "the relay offers neither AUTH PLAIN nor LOGIN"), "auth")
 
     # -- one message
 
-    def _transact(self, sender: str, recipient: str, body: bytes, intend: Callable[[], None]) -> Outcome:
+    def _transact(self, sender: str, recipient: str, body: bytes) -> Steps[Outcome]:
         link = self.link
         assert link
         self.sent += 1
@@ -316,24 +342,25 @@ class _Session:
             ("data", b"DATA\r\n", self.at["data"], 3),
         ]
         if "PIPELINING" in self.offers:
-            self._pipeline(link, lines, secret)
+            yield from self._pipeline(link, lines, secret)
         else:
             for phase, line, limit, wanted in lines:
-                self._say(phase, line, limit, wanted, secret)
+                yield from self._say(phase, line, limit, wanted, secret)
         try:
-            link.write(body, self.at["block"])
+            yield from link.write(body, self.at["block"])
         except Lost as error:
             raise _Failed(lost("body", str(error)), "body") from None
-        self._still_quiet(link, secret)
+        yield from self._still_quiet(link, secret)
         try:
-            intend()
+            yield INTEND
         except Exception as error:
             outcome = Outcome("released", reply=f"intent not recorded: {type(error).__name__}")
             raise _Failed(outcome, "intend") from None
-        self._still_quiet(link, secret)
+        yield from self._still_quiet(link, secret)
         try:
-            link.write(b".\r\n", self.at["block"])  # from the first byte of this on, the message may be theirs
-            reply = link.reply(self.at["dot"])
+            # from the first byte of this on, the message may be theirs
+            yield from link.write(b".\r\n", self.at["block"])
+            reply = yield from link.reply(self.at["dot"])
         except Lost as error:
             raise _Failed(lost("dot", str(error)), "dot") from None
         outcome = judge("dot", reply, sanitise(reply.text, *secret))
@@ -341,14 +368,16 @@ class _Session:
             return Outcome("accepted", reply=outcome.reply, provider_id=_provider_id(reply))
         raise _Failed(outcome, "dot", link_usable=outcome.kind != "ambiguous" and not closes_session(reply))
 
-    def _pipeline(self, link: Connection, lines: list[tuple[str, bytes, float, int]], secret: tuple[str, ...]) -> None:
+    def _pipeline(
+        self, link: Connection, lines: list[tuple[str, bytes, float, int]], secret: tuple[str, ...]
+    ) -> Steps[None]:
         """MAIL, RCPT and DATA in one write (RFC 2920). All three replies are read; the first bad one is the outcome."""
         first: tuple[str, Reply] | None = None
         phase, taken = "mail", 0
         try:
-            link.write(b"".join(line for _, line, _, _ in lines), self.at["command"])
+            yield from link.write(b"".join([line for _, line, _, _ in lines]), self.at["command"])
             for phase, _, limit, wanted in lines:
-                reply = link.reply(limit)
+                reply = yield from link.reply(limit)
                 taken = reply.kind
                 if first is None and taken != wanted:
                     first = (phase, reply)
@@ -363,60 +392,63 @@ class _Session:
         phase, reply = first
         outcome = judge(phase, reply, sanitise(reply.text, *secret))
         # a DATA taken in spite of the refusal would turn our next line into a message
-        raise _Failed(outcome, phase, link_usable=taken == 5 and not closes_session(reply) and self._reset(link))
+        usable = taken == 5 and not closes_session(reply) and (yield from self._reset(link))
+        raise _Failed(outcome, phase, link_usable=usable)
 
-    def _still_quiet(self, link: Connection, secret: tuple[str, ...]) -> None:
+    def _still_quiet(self, link: Connection, secret: tuple[str, ...]) -> Steps[None]:
         """An answer before the dot, or an end of the connection, means the message was not taken: so no dot is sent."""
         if link.quiet():
             return
         try:
-            reply = link.reply(self.at["quit"])
+            reply = yield from link.reply(self.at["quit"])
         except Lost as error:
             raise _Failed(lost("body", str(error)), "body") from None
         raise _Failed(judge("body", reply, sanitise(reply.text, *secret)), "body")
 
     # -- lines
 
-    def _say(self, phase: str, line: bytes, limit: float, wanted: int = 2, secret: tuple[str, ...] = ()) -> Reply:
+    def _say(
+        self, phase: str, line: bytes, limit: float, wanted: int = 2, secret: tuple[str, ...] = ()
+    ) -> Steps[Reply]:
         assert self.link
         try:
-            self.link.write(line, limit)
+            yield from self.link.write(line, limit)
         except Lost as error:
             raise _Failed(lost(phase, str(error)), phase) from None
-        return self._expect(phase, limit, wanted, secret)
+        return (yield from self._expect(phase, limit, wanted, secret))
 
-    def _expect(self, phase: str, limit: float, wanted: int = 2, secret: tuple[str, ...] = ()) -> Reply:
+    def _expect(self, phase: str, limit: float, wanted: int = 2, secret: tuple[str, ...] = ()) -> Steps[Reply]:
         assert self.link
         try:
-            reply = self.link.reply(limit)
+            reply = yield from self.link.reply(limit)
         except Lost as error:
             raise _Failed(lost(phase, str(error)), phase) from None
         if reply.kind == wanted:
             return reply
         outcome = judge(phase, reply, sanitise(reply.text, *secret))
         keep = phase in ("mail", "rcpt", "data") and reply.kind in (4, 5) and not closes_session(reply)
-        raise _Failed(outcome, phase, link_usable=keep and self._reset(self.link))
+        raise _Failed(outcome, phase, link_usable=keep and (yield from self._reset(self.link)))
 
-    def _reset(self, link: Connection) -> bool:
+    def _reset(self, link: Connection) -> Steps[bool]:
         """End the transaction that failed; False when that did not work either, which changes no outcome."""
         try:
-            link.write(b"RSET\r\n", self.at["quit"])
-            return link.reply(self.at["quit"]).kind == 2
+            yield from link.write(b"RSET\r\n", self.at["quit"])
+            return (yield from link.reply(self.at["quit"])).kind == 2
         except Lost:
             return False
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         if self.link:
             self.link.close()
         self.link = None
 
-    def close(self) -> None:
+    def close(self) -> Steps[None]:
         """Say goodbye; whatever comes back changes nothing."""
         if self.link:
             with contextlib.suppress(Lost):
-                self.link.write(b"QUIT\r\n", self.at["quit"])
-                self.link.reply(self.at["quit"])
-        self._drop()
+                yield from self.link.write(b"QUIT\r\n", self.at["quit"])
+                yield from self.link.reply(self.at["quit"])
+        self.drop()
 
 
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n")

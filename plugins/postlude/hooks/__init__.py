@@ -128,7 +128,8 @@ def _postmark(request: Request, login: str, now: datetime, fetch: Fetch) -> list
         raise NotProven("the wrong user or password")
     raw = _object(request.body)
     at = next((raw[key] for key in ("DeliveredAt", "BouncedAt", "ReceivedAt", "ChangedAt") if raw.get(key)), "")
-    return [Report(f"postmark:{raw.get('RecordType')}:{raw.get('MessageID')}:{raw.get('ID', '')}:{at}", raw)]
+    # a bounce has a number, by which its list knows it too; its time is spelt differently there
+    return [Report(f"postmark:{raw.get('RecordType')}:{raw.get('MessageID')}:{raw.get('ID') or at}", raw)]
 
 
 def _twilio(request: Request, token: str, now: datetime, fetch: Fetch) -> list[Report]:

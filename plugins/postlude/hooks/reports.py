@@ -1,7 +1,8 @@
 """What it means: a provider's report as one of our events, or nothing.
 
-`read(provider, raw)` gives {kind, at, message_id?, provider_id?, phone?, detail}, or None for what is no news (queued, sent).
-Nothing of a person is taken over except the number of somebody who replied, by which the customer is found; it is not kept.
+`read(provider, raw)` gives {kind, at, message_id?, provider_id?, phone?, address?, detail}, or None for what is no news (queued,
+sent). Nothing of a person is taken over except the number of somebody who replied, or the address of a suppression list that names
+no message: by those the message is found, and they are not kept.
 """
 
 from __future__ import annotations
@@ -83,7 +84,14 @@ def _ses(raw: Mapping[str, Any]) -> Event | None:  # noqa: PLR0911 - a line per 
     return None
 
 
-def _sendgrid(raw: Mapping[str, Any]) -> Event | None:  # noqa: PLR0911 - a line per kind
+def _sendgrid(raw: Mapping[str, Any]) -> Event | None:
+    event = _of_sendgrid(raw)
+    if event and not event["message_id"] and not event["provider_id"] and raw.get("email"):
+        event["address"] = str(raw["email"])  # of a suppression list, which names no message
+    return event
+
+
+def _of_sendgrid(raw: Mapping[str, Any]) -> Event | None:  # noqa: PLR0911 - a line per kind
     at = raw["timestamp"]
     key = raw.get("msg_key")
     # the id of the answer, to which the event adds the machine and the recipient

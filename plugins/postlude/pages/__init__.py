@@ -7,7 +7,12 @@ the same name in `static/`, and one line here.
 
 # route below /postlude, and so the name of its fragment and script: (name in the menu, title)
 PAGES = {
+    "calendar": ("Calendar", "Campaign calendar"),
+    "campaigns": ("Campaigns", "Campaigns"),
     "segments": ("Segments", "Segments"),
+    "approvals": ("Approvals", "What waits for a yes"),
+    "wizard": ("New campaign", "A new campaign"),
+    "customers": ("Customer", "A customer"),
     "stop": ("Stop mail", "Stop mail"),
     "why": ("Why?", "Why did somebody get a message, or not?"),
 }

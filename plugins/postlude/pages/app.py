@@ -29,7 +29,7 @@ STATIC = Path(__file__).with_name("static")
 KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 GUARDED = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'"
 )
 
@@ -109,7 +109,7 @@ def same_origin(request: Request) -> None:
 
 def make(deps: Deps) -> FastAPI:
     """The app: the pages of PAGES, their data, the report and Data Docs."""
-    from postlude.pages import reading, segments, stop, why
+    from postlude.pages import approvals, calendar, campaigns, customers, reading, segments, stop, why, wizard
 
     app = FastAPI(
         dependencies=[Depends(deps.see), Depends(same_origin)], docs_url=None, redoc_url=None, openapi_url=None
@@ -119,7 +119,7 @@ def make(deps: Deps) -> FastAPI:
     app.add_exception_handler(Unavailable, _told)
     app.add_exception_handler(SQLAlchemyError, _told)
     app.include_router(_frames())
-    for part in (segments, stop, why, reading):
+    for part in (calendar, approvals, campaigns, wizard, segments, customers, stop, why, reading):
         app.include_router(part.routes(deps))
     return app
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from postlude import db, pipeline, switch
 from postlude import why as reasons
-from postlude.calendar import Calendar
+from postlude.calendar import Calendar, effective
 from postlude.campaign import load_campaign
 from postlude.errors import InputError
 from postlude.pages.app import Deps, answer
@@ -38,22 +38,27 @@ def routes(deps: Deps) -> APIRouter:
 
     @router.post("/api/why")
     def why(asked: Question, _: Annotated[str, deps.steer()]) -> JSONResponse:
-        if not asked.customer.strip() or not asked.customer.isprintable():
-            raise InputError("whose messages? Write a customer id, the source's customer id or an e-mail address")
-        now = _instant(asked.at) if asked.at else deps.clock()
-        files = [file for file in pipeline.campaign_files() if asked.campaign in ("", Path(file).stem)]
-        if not files:
-            raise InputError(f'there is no campaign "{asked.campaign}"')
-        calendar = pipeline.calendar()
-        with db.transaction(deps.engine()) as conn:
-            stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
-            people = [
-                _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
-                for person in reasons.people(conn, asked.customer.strip())
-            ]
-        return answer({"as_of": now.isoformat(), "people": people})
+        return answer(explained(deps, asked))
 
     return router
+
+
+def explained(deps: Deps, asked: Question) -> dict[str, Any]:
+    """The trace of one campaign, or of all, for everybody who answers to what was asked. Raises InputError."""
+    if not asked.customer.strip() or not asked.customer.isprintable():
+        raise InputError("whose messages? Write a customer id, the source's customer id or an e-mail address")
+    now = _instant(asked.at) if asked.at else deps.clock()
+    files = [file for file in pipeline.campaign_files() if asked.campaign in ("", Path(file).stem)]
+    if not files:
+        raise InputError(f'there is no campaign "{asked.campaign}"')
+    with db.transaction(deps.engine()) as conn:
+        calendar = effective(conn, now)
+        stops = switch.at(conn, now if asked.at else None)
+        people = [
+            _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
+            for person in reasons.people(conn, asked.customer.strip())
+        ]
+    return {"as_of": now.isoformat(), "people": people}
 
 
 def _person(person: Any) -> dict[str, Any]:
@@ -79,11 +84,8 @@ def _trace(
         return {"id": Path(file).stem, "name": Path(file).stem, "fault": str(error), "lines": []}
     lines = [
         {"predicate": line.predicate, "verdict": line.verdict, "detail": line.detail, "meaning": _meaning(line.detail)}
-        for line in reasons.explain(conn, person, campaign, calendar, now)
+        for line in reasons.explain(conn, person, campaign, calendar, now, stops)
     ]
-    covering = [stop for stop in stops if stop.covers(campaign.id, campaign.channel, person.source_id, campaign.kind)]
-    said = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
-    lines.insert(0, {"predicate": "not stopped", "verdict": "no" if covering else "yes", "detail": said, "meaning": ""})
     return {"id": campaign.id, "name": campaign.name, "fault": "", "lines": lines}
 
 

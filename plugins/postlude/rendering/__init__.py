@@ -16,19 +16,28 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.visitor import NodeTransformer
 
 from postlude import yamlfile
 from postlude.errors import Fault
 from postlude.rendering import words as vocabulary
 from postlude.rendering.mjml import compile_mjml
 from postlude.rendering.people import samples
-from postlude.rendering.sandbox import Sandbox, babel_locale, refused, unknown_variables
+from postlude.rendering.sandbox import (
+    Sandbox,
+    babel_locale,
+    bounded,
+    refused,
+    start_counting,
+    unknown_variables,
+    used_variables,
+)
 from postlude.rendering.source import (
     Origin,
     Piece,
@@ -44,7 +53,8 @@ from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, fir
 from postlude.settings import settings
 
 __all__ = [
-    "CONTEXT", "Content", "RenderError", "TemplateFault", "Theme", "check", "load_theme", "names", "promotions", "render", "samples",
+    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
+    "load_theme", "names", "plain", "promotions", "render", "samples",
 ]  # fmt: skip
 
 # an order mail that holds one of these is an advertisement before the law
@@ -53,6 +63,7 @@ PROMOTIONS = {
     "cart": "a cart", "free_shipping": "what is missing to free shipping", "loyalty": "the loyalty club", "shop.news": "news",
 }  # fmt: skip
 MAX_HTML = 102 * 1024  # bytes; Gmail hides what is beyond, and with it the unsubscribe link
+MAX_TEXT = 500_000  # characters of any one part while it is written; a mail may have a fifth of it
 MAX_HEADER = 250  # characters of subject and preheader
 PARTS = ("mjml", "txt", "subject")
 _NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
@@ -76,36 +87,26 @@ def render(
     theme: Theme | None = None,
     *,
     folder: Path | None = None,
-    patience: float = 0.0,
 ) -> Content:
     """The mail `template` for one person; the same input gives the same bytes.
 
-    patience: for so many seconds after a look the files are believed to be unchanged.
-    context: plain values as CONTEXT tells; `shop` comes from the theme when it is missing. A language without files of
+    context: plain values as CONTEXT tells; `shop` and `links.shop` are the theme's. A language without files of
     its own gets the default ones in English, dates and numbers too. Raises TemplateFault when nobody can get
     the template, RenderError when this person cannot (its reason names no person's data).
     """
-    theme = theme or load_theme()
-    compiled = _load(template, locale, theme, folder or settings().include / "templates", patience)
-    values = {**EMPTY, **plain(dict(context))}
-    values.setdefault("shop", compiled.shop)
-    values["locale"], values["direction"] = compiled.locale, compiled.direction
-    links = values.get("links")
-    if isinstance(links, dict):
-        values["links"] = {**LINKS, **links}
-    customer = values.get("customer")
-    if isinstance(customer, dict):
-        customer["first_name"] = first_name(customer.get("first_name"))
-    subject = values["subject"] = _header(compiled.subject, values)
-    preheader = values["preheader"] = _header(compiled.preheader, values)
-    if not subject:
-        raise RenderError(f"the subject is empty ({compiled.subject.source.origins[0].file})")
-    html = compiled.html.run(values)
-    if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
-        raise RenderError(
-            f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs"
-        )
-    return Content(subject, preheader, html, _tidy(compiled.text.run(values)))
+    return compiled(template, locale, theme, folder=folder).content(context)
+
+
+def compiled(template: str, locale: str = "en", theme: Theme | None = None, *, folder: Path | None = None) -> Compiled:
+    """The template in one language, ready for many people; whoever keeps it does not see changes of its files."""
+    return _load(template, locale, theme or load_theme(), folder or settings().include / "templates")
+
+
+def in_all_languages(template: str, theme: Theme) -> Iterator[Compiled]:
+    """The template in each language it has words for. Raises TemplateFault."""
+    folder = settings().include / "templates"
+    for locale in (_DEFAULT_LANGUAGE, *_languages(template, folder)):
+        yield compiled(template, locale, theme)
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -141,11 +142,11 @@ def check(
     faults: list[Fault] = []
     for locale in locales:
         try:
-            compiled = _load(template, locale, theme, folder)
+            ready = _load(template, locale, theme, folder)
         except TemplateFault as error:
             faults += error.faults
             continue
-        parts = (compiled.subject, compiled.preheader, compiled.text, compiled.html)
+        parts = (ready.subject, ready.preheader, ready.text, ready.html)
         found = [fault for part in parts for fault in (*part.source.advice, *part.unknown)]
         people = {"given": sample_context} if sample_context is not None else samples(template)
         for person, context in people.items() if not found else ():
@@ -153,13 +154,13 @@ def check(
                 content = render(template, context, locale, theme, folder=folder)
             except RenderError as error:
                 found.append(
-                    Fault(compiled.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}")
+                    Fault(ready.file, 0, "", f"cannot be rendered for the sample person '{person}': {error.reason}")
                 )
                 continue
             greeting = re.search(r"\w [,!?]", "\n".join((content.subject, content.preheader, content.text)))
             if greeting and person == "no name":
                 found.append(
-                    Fault(compiled.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first")
+                    Fault(ready.file, 0, "", "leaves a gap where the first name is empty; ask {% if %} for it first")
                 )
         faults += found
     return list(dict.fromkeys(faults))
@@ -188,13 +189,19 @@ def used_names(template: str, *, folder: Path | None = None) -> set[str]:
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
-    def __init__(self, source: Source, env: Sandbox) -> None:
+    def __init__(self, source: Source, env: Sandbox, shop: Mapping[str, Any] | None = None) -> None:
+        """shop: facts that are the same in every mail, and are written into the template."""
         self.source = source
         try:
             tree = env.parse(source.text)
             faults = refused(tree, source)
+            self.unknown = unknown_variables(tree, source)
             if not faults:
-                self.template: Template = env.template_class.from_code(env, env.compile(tree), env.make_globals(None))
+                _Constants(shop or {}).visit(tree)
+                if env.autoescape:
+                    _break_lines(tree)
+                code = env.compile(bounded(tree))
+                self.template: Template = env.template_class.from_code(env, code, env.make_globals(None))
         except TemplateSyntaxError as error:
             origin = source.at(error.lineno)
             raise TemplateFault([origin.fault(_syntax(error.message or "cannot be read"), origin.tag)]) from None
@@ -202,17 +209,18 @@ class Part:
             raise TemplateFault([source.at(1).fault("is nested too deeply")]) from None
         if faults:
             raise TemplateFault(faults)
-        self.unknown = unknown_variables(tree, source)
+        self.uses = used_variables(tree)
         self.names = {node.name for node in tree.find_all(nodes.Name)} | {
             f"{node.node.name}.{node.attr}"
             for node in tree.find_all(nodes.Getattr)
             if isinstance(node.node, nodes.Name)
         }
+        self._env, self._root = env, self.template.root_render_func
 
     def run(self, values: Mapping[str, Any]) -> str:
         """The text for one person. Raises RenderError."""
         try:
-            return self.template.render(values)
+            return self._text(values)
         except RenderError as error:
             raise RenderError(f"{error.reason} ({self.where(error)})") from None
         except UndefinedError as error:
@@ -230,6 +238,22 @@ class Part:
         ) as error:
             raise RenderError(f"{type(error).__name__} ({self.where(error)})") from None
 
+    def _text(self, values: Mapping[str, Any]) -> str:
+        """As Template.render does it, and ended when the text grows beyond all measure."""
+        start_counting()
+        parts, size = [], 0
+        try:
+            # without copying the values several times
+            stream = self._root(self._env.context_class(self._env, {**self._env.globals, **values}, None, {}))
+            while some := list(islice(stream, 64)):
+                parts.append("".join(some))
+                size += len(parts[-1])
+                if size > MAX_TEXT:
+                    raise RenderError(f"the text has more than {MAX_TEXT:,} characters")
+        except Exception:
+            self._env.handle_exception()  # with the lines of the template instead of its code
+        return "".join(parts)
+
     def where(self, error: BaseException) -> str:
         """file:line of the tag that raised, and the tag: both are the template's, never the person's."""
         lineno, trace = 1, error.__traceback__
@@ -241,9 +265,34 @@ class Part:
         return f"{origin.file}:{origin.line}{': ' + origin.tag if origin.tag else ''}"
 
 
+class _Constants(NodeTransformer):
+    """`shop.name` and the like as the texts they stand for: escaped and checked once, and not for each mail."""
+
+    def __init__(self, shop: Mapping[str, Any]) -> None:
+        self._texts = {("shop", key): value for key, value in shop.items() if isinstance(value, str)}
+        if "url" in shop:
+            self._texts["links", "shop"] = shop["url"]
+
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
+        key = node.node.name if isinstance(node.node, nodes.Name) else "", node.attr
+        if key in self._texts:
+            return nodes.Const(self._texts[key], lineno=node.lineno)
+        self.generic_visit(node)
+        return node
+
+
+_BETWEEN = re.compile(r"(?<=>)(?=</?(?:tr|tbody)\b|<td\b|</table\b)")
+
+
+def _break_lines(tree: nodes.Template) -> None:
+    """Short lines, so that a mail needs no encoding: inside a table, between its rows and cells, where white space means nothing."""
+    for data in tree.find_all(nodes.TemplateData):
+        data.data = _BETWEEN.sub("\n", data.data)
+
+
 def _syntax(message: str) -> str:
     hints = {
-        "No filter named": "; see the list of filters in docs/templates.md",
+        "No filter named": "; see the list of filters in docs/blocks.md",
         "Unexpected end of template": "; a tag such as {% if %} or {% for %} is not closed",
         "Encountered unknown tag": "; check its spelling and that it was opened before",
     }
@@ -289,27 +338,54 @@ class Compiled:
     html: Part
     text: Part
 
+    @cached_property
+    def uses(self) -> frozenset[str]:
+        """The variables of CONTEXT it asks for, as `why`, `links.score`; `links` alone: all of them."""
+        return self.subject.uses | self.preheader.uses | self.html.uses | self.text.uses
+
+    def content(self, context: Mapping[str, Any]) -> Content:
+        """The mail for one person, from values of any origin. Raises RenderError."""
+        return self.fill(plain(dict(context)))
+
+    def fill(self, values: dict[str, Any]) -> Content:
+        """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
+        for name, nothing in EMPTY.items():
+            values.setdefault(name, nothing)
+        values["shop"], values["locale"], values["direction"] = self.shop, self.locale, self.direction
+        links = values.get("links")
+        if isinstance(links, dict):
+            values["links"] = {**LINKS, **links}
+        customer = values.get("customer")
+        if isinstance(customer, dict):
+            customer["first_name"] = first_name(customer.get("first_name"))
+        subject = values["subject"] = _header(self.subject, values)
+        preheader = values["preheader"] = _header(self.preheader, values)
+        if not subject:
+            raise RenderError(f"the subject is empty ({self.subject.source.origins[0].file})")
+        html = self.html.run(values)
+        if len(html) > MAX_HTML // 4 and (size := len(html.encode())) > MAX_HTML:
+            raise RenderError(
+                f"the mail has {size // 1024} KB; more than {MAX_HTML // 1024} KB is cut off by mail programs"
+            )
+        return Content(subject, preheader, html, _tidy(self.text.run(values)))
+
 
 Stamp = tuple[tuple[str, int, int], ...]
-_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled, float]] = {}
+_compiled: dict[tuple[str, str, Path, int], tuple[Stamp, Compiled]] = {}
 
 
-def _load(template: str, locale: str, theme: Theme, folder: Path, patience: float = 0.0) -> Compiled:
+def _load(template: str, locale: str, theme: Theme, folder: Path) -> Compiled:
     """The compiled template, read again only when a file it is made of (or could be made of) has changed."""
     key = (template, locale, folder, id(theme))
     known = _compiled.get(key)
-    if known and known[1].theme is theme:
-        if monotonic() - known[2] < patience:
-            return known[1]
-        if known[0] == _stamp(path for path, _, _ in known[0]):
-            _compiled[key] = (*known[:2], monotonic())
-            return known[1]
+    if known and known[1].theme is theme and known[0] == _stamp(path for path, _, _ in known[0]):
+        return known[1]
     used: list[str] = []
-    compiled = _compile(template, locale, theme, folder, used)
+    made = _compile(template, locale, theme, folder, used)
     if len(_compiled) > 500:
         _compiled.clear()
-    _compiled[key] = (_stamp(dict.fromkeys(used)), compiled, monotonic())
-    return compiled
+    _compiled[key] = (_stamp(dict.fromkeys(used)), made)
+    return made
 
 
 def _stamp(paths: Iterator[str] | dict[str, None]) -> Stamp:
@@ -335,6 +411,11 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
     words = vocabulary.load(folder, base, [chosen] if chosen else candidates, read, used)
     faults: list[Fault] = []
     parts: dict[str, Part] = {}
+    # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
+    written = chosen or words.language
+    spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
+    direction = babel_locale(spoken).text_direction
+    shop: dict[str, Any] = shop_of(theme, spoken)
 
     def build(name: str, part: str) -> None:
         try:
@@ -343,7 +424,7 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
             else:
                 pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read, words=words)
                 source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
-            parts[name] = Part(source, _environment(part == "mjml"))
+            parts[name] = Part(source, _environment(part == "mjml"), shop)
         except TemplateFault as error:
             faults.extend(error.faults)
 
@@ -351,11 +432,6 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
         build(name, part)
     if faults:
         raise TemplateFault(list(dict.fromkeys(faults)))
-    # dates and numbers in the language of the words: a Korean who gets the English text gets English dates in it
-    written = chosen or words.language
-    spoken = next((name for name in candidates if chosen or name.startswith(written)), written)
-    shop: dict[str, Any] = shop_of(theme, spoken)
-    direction = babel_locale(spoken).text_direction
     return Compiled(yamlfile.shown(files["mjml"]), spoken, direction, words, theme, shop, **parts)
 
 
@@ -409,6 +485,8 @@ def _languages(template: str, folder: Path) -> list[str]:
 def _header_pieces(file: Path, key: str, folder: Path, theme: Theme, read: Any, words: vocabulary.Words) -> list[Piece]:
     """The pieces of the word `subject` or `preheader`, or of `subject: ...` in a .subject.j2 file (over several lines, too)."""
     shown, text = yamlfile.shown(file), ""
+    if not file.is_file() and words.file and key not in words.found:
+        raise TemplateFault([Fault(words.file, 1, key, f'is missing; add a line "{key}: ..."')])
     if not file.is_file() and key in words.found:
         return directives(words.pieces(key, Origin(shown, 0), markup=False), folder, theme, read, words)
     try:

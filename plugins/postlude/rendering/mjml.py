@@ -57,6 +57,9 @@ MJML: dict[str, frozenset[str]] = {
     }.items()
 }
 CONTAINERS = frozenset({"mjml", "mj-head", "mj-body", "mj-wrapper", "mj-section", "mj-group", "mj-column"})
+_LAYOUT = re.compile(
+    r"<table(?![^>]*\brole=)"
+)  # of mj-table the compiler forgets the role; a mail has no tables of data
 _WORD = re.compile(r"qzj(\d+)zq")
 _MARKUP = re.compile(
     r"</\s*(?P<end>[A-Za-z][\w-]*)\s*>"
@@ -92,6 +95,7 @@ def compile_mjml(pieces: tuple[Piece, ...]) -> Source:
         raise TemplateFault(
             [pieces[0].origin.fault(f"MJML cannot be compiled: {str(error).splitlines()[0]}")]
         ) from None
+    compiled = _LAYOUT.sub('<table role="presentation"', compiled)
     source = assemble(list(_tags_back(compiled, tags, pieces[0].origin)))
     source.advice = check.advice
     return source

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -29,6 +30,7 @@ from postlude.rendering.variables import CONTEXT, RenderError
 from postlude.yamlfile import did_you_mean
 
 MAX_RANGE, MAX_LOOPS, MAX_JOIN, MAX_URL = 100, 3, 20_000, 1900
+MAX_TURNS = 20_000  # of all loops of one text together; a mail with a hundred items takes a few hundred
 _URL = re.compile(
     r"(?:https?://[^\s<>\"'\\\x00-\x20]+|mailto:[^\s<>\"'\\\x00-\x20]+@[^\s<>\"'\\\x00-\x20]+)", re.IGNORECASE
 )
@@ -39,9 +41,16 @@ _URL = re.compile(
 
 def _url(value: Any) -> str:
     """The address, if it is http, https or mailto; else this person's mail is not rendered."""
-    if not isinstance(value, str) or len(value) > MAX_URL or not _URL.fullmatch(str(value).strip()):
+    address = _address(str(value)) if isinstance(value, str) and len(value) <= MAX_URL else ""
+    if not address:
         raise RenderError("an address for a link is missing or not http, https or mailto")
-    return str(value).strip()
+    return address
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> str:
+    """Stripped; empty when it is none. Kept, for each stands in the mail several times, and some in every mail."""
+    return text.strip() if _URL.fullmatch(text.strip()) else ""
 
 
 @pass_context
@@ -115,6 +124,29 @@ def _range(*bounds: int) -> range:
     if len(numbers) > MAX_RANGE:
         raise RenderError(f"range counts more than {MAX_RANGE}")
     return numbers
+
+
+_loops = threading.local()
+
+
+def start_counting() -> None:
+    """Called before each text: what its loops may still take."""
+    _loops.left = MAX_TURNS
+
+
+def _turns(value: Any) -> Any:
+    """Put around whatever a loop runs over (`bounded`): loops inside loops over long lists would never end."""
+    _loops.left -= len(value) if hasattr(value, "__len__") else MAX_RANGE
+    if _loops.left < 0:
+        raise RenderError(f"the loops of the template take more than {MAX_TURNS:,} turns")
+    return value
+
+
+def bounded(tree: nodes.Template) -> nodes.Template:
+    """The template with every loop counted."""
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, "_turns", [], [], None, None, lineno=loop.lineno)
+    return tree
 
 
 @lru_cache(maxsize=4096)
@@ -196,7 +228,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             autoescape=autoescape,
             undefined=StrictUndefined,
         )
-        self.filters = dict(FILTERS)
+        self.filters = {**FILTERS, "_turns": _turns}
         self.tests = dict(TESTS)
         self.globals = {"range": _range}
 
@@ -273,6 +305,42 @@ def _callable(node: nodes.Expr) -> bool:
             node.attr == "cycle" and isinstance(node.node, nodes.Name) and node.node.name == "loop"
         )
     return isinstance(node, nodes.Name) and node.name == "range"
+
+
+def used_variables(tree: nodes.Template) -> frozenset[str]:
+    """What a template asks for: `why`, `links.score`; a name alone where it is used as a whole, or its part is not written out.
+
+    `order.?`: only whether there is one, as in {% if order %}.
+    """
+    return frozenset(_used(tree))
+
+
+def _tested(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Name):
+        yield f"{node.name}.?"
+    elif isinstance(node, nodes.Not | nodes.And | nodes.Or):
+        for child in node.iter_child_nodes():
+            yield from _tested(child)
+    else:
+        yield from _used(node)
+
+
+def _used(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.If | nodes.CondExpr):
+        yield from _tested(node.test)
+        for child in node.iter_child_nodes(exclude=("test",)):
+            yield from _used(child)
+        return
+    if isinstance(node, nodes.Name):
+        yield node.name
+        return
+    if isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name):
+        part = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        if isinstance(part, str):
+            yield f"{node.node.name}.{part}"
+            return
+    for child in node.iter_child_nodes():
+        yield from _used(child)
 
 
 def unknown_variables(tree: nodes.Template, source: Source) -> list[Fault]:

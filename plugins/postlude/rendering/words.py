@@ -35,9 +35,9 @@ class Word(NamedTuple):
 class Words:
     """The words for one template in one language; its own come before those of the blocks."""
 
-    def __init__(self, found: Mapping[str, Word], language: str) -> None:
-        self.found, self.language = found, language
-        self.used = set[str]()
+    def __init__(self, found: Mapping[str, Word], language: str, file: str = "") -> None:
+        """file: where the template's own words are; empty when it has none."""
+        self.found, self.language, self.file = found, language, file
 
     def spoken_in(self, locale: str) -> bool:
         """Whether `locale` is one of this language, as en-GB is of en."""
@@ -50,7 +50,6 @@ class Words:
             near = yamlfile.did_you_mean(key, self.found)
             what = f'there is no word "{key}" in {self.language}{near if "mean" in near else "; add it to the file of words"}'
             raise TemplateFault([asked.fault(what, f"t.{key}")])
-        self.used.add(key)
         pieces = list(pieces_of(word.text, word.origin.file, word.origin.line))
         for piece in pieces:
             if piece.tag and piece.words.startswith("t."):
@@ -93,7 +92,7 @@ def load(folder: Path, base: Path, candidates: Iterable[str], read: Callable[[Pa
     found = of(blocks[spoken], read) if blocks[spoken].is_file() else {}
     if own:
         found |= of(files[own], read)
-    return Words(found, language)
+    return Words(found, language, yamlfile.shown(files[own]) if own else "")
 
 
 def languages(base: Path) -> set[str]:

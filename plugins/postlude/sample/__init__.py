@@ -19,10 +19,11 @@ import duckdb
 import numpy as np
 
 from postlude.errors import InputError, Unavailable
-from postlude.sample import catalogue, people, purchases
+from postlude.sample import catalogue, happenings, people, purchases
 from postlude.sample.people import Table
 
-ENTITIES = ("customers", "consents", "products", "orders", "order_lines", "shipments", "returns", "reviews", "tickets")
+ENTITIES = ("customers", "consents", "products", "orders", "order_lines", "shipments", "returns", "reviews", "tickets",
+            "external_events")  # fmt: skip
 CHUNK = 25_000
 LARGEST = 10_000_000
 CURRENCY = "EUR"
@@ -94,8 +95,8 @@ def _write(
             counts[entity] += len(table["fault"]) + faulty
             counts["faulty"] += faulty
 
-        products = catalogue.table(shelf, era.today)
-        fault = np.zeros(len(shelf.sku), dtype=np.int8)
+        products = happenings.versions(catalogue.table(shelf, era.today), era.today)
+        fault = np.zeros(len(products["product"]), dtype=np.int8)
         fault[-1] = bad_share > 0
         put("products", 0, {**products, "fault": fault})
         for number, begin in enumerate(range(0, total, CHUNK)):
@@ -129,6 +130,36 @@ def _one_of(words: str, position: str) -> str:
     return f"getvariable('{words}')[{position}]"
 
 
+_KIND = _one_of("kinds", "kind")
+_SKU, _SECOND = _one_of("skus", "product"), _one_of("skus", "second")
+_DETAILS = {
+    "checkout_started": f"json_object('cart', number::varchar, 'items', json_array(json_object('sku', {_SKU}, 'quantity', 1 + number % 2), "
+    f"json_object('sku', {_SECOND}, 'quantity', 1)), 'url', 'https://shop.example/cart/' || number)",
+    "product_watched": f"json_object('sku', {_SKU}, 'wants', case number % 2 when 0 then 'back_in_stock' else 'price_drop' end)",
+    "frustration": "json_object('signal', case number % 3 when 0 then 'rage_click' when 1 then 'dead_click' else 'error' end, "
+    "'page', '/checkout')",
+    "payment_failed": "json_object('invoice', 'i' || number, 'amount', 5 + number % 90, 'currency', 'EUR', 'due_on', "
+    "strftime(to_timestamp(\"at\") + interval 14 day, '%Y-%m-%d'), 'url', 'https://shop.example/pay/' || number)",
+    "payment_succeeded": "json_object('invoice', 'i' || number, 'what', case club when 1 then 'club' else 'order' end)",
+    "damaged": f"json_object('order_number', {_ORDER})",
+    "carrier_exception": f"json_object('order_number', {_ORDER}, 'cause', case number % 2 when 0 then 'weather' else 'address' end)",
+    "guest_order": f"json_object('order_number', {_ORDER})",
+    "visited": "json_object('page', '/')",
+    "lead_created": "json_object('interest', 'leather care', 'url', 'https://shop.example/guides/leather')",
+    "trial_started": "json_object('plan', 'Coffee box', 'ends_on', strftime(to_timestamp(\"at\") + interval 14 day, '%Y-%m-%d'), "
+    "'url', 'https://shop.example/box')",
+    "loyalty_joined": "json_object('club', case club when 1 then 'paid' else 'free' end)",
+    "poll_opened": "json_object('poll', 'spring', 'question', 'Which colour comes next?', 'options', json_array('sage', 'rust'), "
+    "'url', 'https://shop.example/poll/spring', 'valid_until', strftime(to_timestamp(\"at\") + interval 14 day, '%Y-%m-%dT00:00:00Z'))",
+    "service_notice": "json_object('text', 'Parcels take a day longer this week.', 'valid_until', "
+    "strftime(to_timestamp(\"at\") + interval 5 day, '%Y-%m-%dT00:00:00Z'))",
+}
+_DETAIL = (
+    f"cast(case {_KIND} "
+    + " ".join(f"when '{kind}' then {made}" for kind, made in _DETAILS.items())
+    + " else '{}' end as varchar)"
+)
+
 COLUMNS: dict[str, dict[str, str]] = {
     "customers": {
         "customer_id": _CUSTOMER,
@@ -158,6 +189,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "url": f"'https://shop.example/p/' || {_one_of('skus', 'product')}",
         "image_url": f"'https://shop.example/i/' || {_one_of('skus', 'product')} || '.jpg'",
         "in_stock": "in_stock",
+        "stock": "stock::int",
         "updated_at": _at("updated_at"),
     },
     "orders": {
@@ -215,6 +247,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "opened_at": _at("opened_at"),
         "closed_at": _at("closed_at"),
     },
+    "external_events": {
+        "event_id": f"{_KIND} || ':' || {_CUSTOMER} || ':' || number || ':' || \"at\"",
+        "customer_id": _CUSTOMER,
+        "kind": _KIND,
+        "happened_at": _at('"at"'),
+        "order_id": f"case when nth > 0 then {_ORDER} end",
+        "detail": _DETAIL,
+    },
 }
 
 # What is wrong with the faulty copies, in turn. A copy has an id of its own wherever it keeps one, and it names
@@ -240,6 +280,11 @@ FAULTS: dict[str, tuple[dict[str, str], ...]] = {
     "tickets": (
         {"ticket_id": f"'t' || {_ORDER} || '-x'"} | _NOBODY,
         {"ticket_id": f"'t' || {_ORDER} || '-x'", "opened_at": "null"},
+    ),
+    "external_events": (
+        {"event_id": "'x' || number || customer"} | _NOBODY,
+        {"event_id": "'y' || number || customer", "kind": "'No kind!'"},
+        {"event_id": "'z' || number || customer", "detail": "'{broken'"},
     ),
 }
 
@@ -280,6 +325,7 @@ def _prepare(engine: duckdb.DuckDBPyConnection, shelf: catalogue.Catalogue) -> N
         "categories": shelf.category,
         "statuses": ["pending", "paid", "shipped", "delivered", "cancelled", "returned"],
         "marketplaces": ["bazaar", "market-square"],
+        "kinds": list(happenings.KINDS),
         "carriers": ["Swift Parcel", "Blue Van", "Letterbox", "Harbour Freight"],
     }
     for name, values in words.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,7 @@ class Catalogue:
     popularity: np.ndarray  # 0..1, higher is bought more often
     companion: np.ndarray  # position of the cheap product that is often bought along with this one
     in_stock: np.ndarray
+    stock: np.ndarray  # pieces there
     age: np.ndarray  # seconds since the last change of the catalogue entry
 
 
@@ -72,7 +73,7 @@ def catalogue(rng: np.random.Generator) -> Catalogue:
     size = len(rows)
     prices_in_cents = np.array([row[0] for row in rows], dtype=np.int64)
     cheap = np.flatnonzero(prices_in_cents < 2000)
-    return Catalogue(
+    shelf = Catalogue(
         sku=[row[1] for row in rows],
         name=[row[2] for row in rows],
         category=[row[3] for row in rows],
@@ -80,8 +81,10 @@ def catalogue(rng: np.random.Generator) -> Catalogue:
         popularity=rng.random(size),
         companion=rng.choice(cheap, size),
         in_stock=rng.random(size) < 0.94,
+        stock=np.zeros(size, dtype=np.int64),
         age=rng.integers(3600, 60 * 86400, size),
     )
+    return replace(shelf, stock=np.where(shelf.in_stock, rng.integers(1, 60, size), 0))
 
 
 def pick(rng: np.random.Generator, shelf: Catalogue, target: np.ndarray) -> np.ndarray:
@@ -95,5 +98,5 @@ def table(shelf: Catalogue, until: int) -> dict[str, Any]:
     """The catalogue as one array per column."""
     return {
         "product": np.arange(1, len(shelf.sku) + 1), "cents": shelf.cents, "in_stock": shelf.in_stock,
-        "updated_at": until - shelf.age,
+        "stock": shelf.stock, "updated_at": until - shelf.age,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from postlude.sample.catalogue import Catalogue, pick
+from postlude.sample.happenings import told
 from postlude.sample.people import ZONES, Table, consents, customers
 
 DAY, HOUR = 86_400, 3_600
@@ -40,7 +41,15 @@ _HOURS = np.array(
 )  # fmt: skip
 _PROMISED = np.array([zone.promised_days for zone in ZONES])
 _MARGIN = np.array([zone.same_day_margin for zone in ZONES])
-_TOPICS = ("people", "process", "baskets", "delivery", "voices", "faults")  # one stream of random numbers each
+_TOPICS = (
+    "people",
+    "process",
+    "baskets",
+    "delivery",
+    "voices",
+    "faults",
+    "happenings",
+)  # one stream of random numbers each
 
 
 class Era:
@@ -117,8 +126,10 @@ def chunk(era: Era, shelf: Catalogue, seed: int, number: int, size: int, *, bad_
     parcels = _delivery(rng["delivery"], era, orders)
     voices = _voices(rng["voices"], era, orders)
     agreed = consents(rng["people"], people, people["created_at"], era.today)
+    events = told(rng["happenings"], era, people, orders, len(shelf.sku))
     tables = {
         "customers": people, "consents": agreed, "orders": orders, "order_lines": lines, "shipments": parcels, **voices,
+        "external_events": events,
     }  # fmt: skip
     for table in tables.values():
         rows = len(table["customer"])

@@ -86,6 +86,7 @@ class Source(Strict):
     quiet_days: frozenset[Annotated[str, Field(pattern=r"^(\d{4}-)?\d{2}-\d{2}$")]] = Field(
         frozenset(), description="days without (or with few) orders: 2026-12-27, or 12-25 for every year"
     )
+    review_scale: Literal[5, 10] = Field(5, description="reviews are stars of 5, or 0 to 10")
     snapshot: bool = Field(False, description="the files belong together: when one is new, all are read again")
     scheduled: bool = Field(True, description="false: only loaded when named (`postlude ingest --source FILE`)")
     live: bool = Field(

@@ -5,6 +5,7 @@
     GET  /p/{token}   topics, a pause, "nothing"      POST /p/{token}   keeps the choice
     GET  /b/{token}   banners of one customer, JSON
     POST /hooks/{provider}   what a provider reports, if it proves that it is the provider
+    GET  /calendar/{token}.ics   the campaign calendar, for calendar apps
     GET  /healthz     200 when the database answers
 
 It connects as a role that may execute the functions of schema/public_pages.sql and nothing else.
@@ -35,7 +36,7 @@ from postlude import db, hooks
 from postlude.errors import Unavailable
 from postlude.rendering import load_theme
 from postlude.settings import settings
-from postlude.tokens import SCORES, BadToken, banner_person, verify
+from postlude.tokens import SCORES, BadToken, banner_person, calendar_reader, verify
 from postlude.web import pages
 from postlude.web.topics import load_topics
 
@@ -63,6 +64,7 @@ def create_app(engine: Engine, clock: Callable[[], datetime] = _utc_now) -> Fast
         ("/s/{token}", site.score_page, ["GET", "HEAD"]),
         ("/s/{token}", site.score, ["POST"]),
         ("/b/{token}", site.banners, ["GET", "HEAD"]),
+        ("/calendar/{token}.ics", site.calendar, ["GET", "HEAD"]),
         ("/hooks/{provider}", site.hook, ["POST"]),
         ("/", site.home, ["GET", "HEAD"]),
         ("/healthz", site.healthz, ["GET"]),
@@ -189,6 +191,18 @@ class _Site:
             for r in rows
         ]
         return JSONResponse({"version": 1, "banners": shown}, headers={"access-control-allow-origin": "*"})
+
+    def calendar(self, token: str) -> Response:
+        """Pauses, days off and what is planned, in counts: the token is the only key, and nobody's data is in it."""
+        from postlude.calendar import exchange, laid_over
+
+        now = self.clock()
+        calendar_reader(token, now.date())
+        with db.transaction(self.engine) as conn:
+            changes = [change for row in db.run(conn, "83_calendar_changes", now=now) for change in row.changes]
+            planned = [(row.day, row.campaign, row.mails) for row in db.run(conn, "83_planned", now=now)]
+        raw = exchange.to_ics(laid_over(changes), now, planned)
+        return Response(raw, media_type="text/calendar; charset=utf-8")
 
     async def hook(self, request: Request, provider: str) -> Response:
         secret = getattr(settings(), f"hook_{provider}", "") if provider in hooks.PROVIDERS else ""

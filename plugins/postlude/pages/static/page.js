@@ -159,3 +159,34 @@ async function once(what) {
     buttons.forEach((button) => { button.disabled = false; });
   }
 }
+
+const SIGNS = { yes: "✓ yes", no: "✗ no" };
+
+function traceLine(one) {
+  return h("li", { class: one.verdict },
+    one.verdict === "fact" ? null : h("span", { class: "sign" }, SIGNS[one.verdict]),
+    h("span", { class: "predicate" }, one.predicate), ": ", one.detail,
+    one.meaning ? h("span", { class: "meaning" }, one.meaning) : null);
+}
+
+/** What does not hold, in a line. Of several orders one is enough. */
+function traceSummary(conditions) {
+  const holds = new Set(conditions.filter((one) => one.verdict === "yes").map((one) => one.predicate));
+  const not = new Set(conditions.filter((one) => one.verdict === "no" && !holds.has(one.predicate)).map((one) => one.predicate));
+  return not.size === 0 ? "All that a message needs holds." : `Does not hold: ${[...not].join("; ")}.`;
+}
+
+/** What `why` says of one campaign. */
+function traced(found) {
+  const stored = found.lines.filter((one) => one.verdict === "fact");
+  const conditions = found.lines.filter((one) => one.verdict !== "fact");
+  return h("section", { class: "card" },
+    h("h2", {}, `${found.name} `, h("span", { class: "soft" }, found.id)),
+    found.fault ? h("p", { class: "error" }, `The campaign’s file has mistakes: ${found.fault}`)
+      : h("div", { class: "two" },
+        h("div", {}, h("h3", {}, "Conditions"), h("p", {}, traceSummary(conditions)),
+          h("ul", { class: "trace" }, conditions.map(traceLine))),
+        h("div", {}, h("h3", {}, "What is stored"),
+          stored.length ? h("ul", { class: "trace stored" }, stored.map(traceLine))
+            : h("p", { class: "soft" }, "Nothing: never enrolled, no message, no refusal."))));
+}

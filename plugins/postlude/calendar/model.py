@@ -1,4 +1,4 @@
-"""What marketers steer: pauses, blackout days, send windows, contact pressure. The file is the baseline; each change becomes a revision."""
+"""What marketers steer, as a model: pauses, blackout days, send windows, contact pressure, moved delays, one-off sends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from postlude import yamlfile
+from postlude.campaign import Coupon
 from postlude.settings import settings
 from postlude.timing import Duration, WallTime, in_words
 from postlude.yamlfile import Strict
@@ -198,18 +199,86 @@ class Pressure(Strict):
         return max([self.gap, *spans])
 
 
+InFlight = Literal["finish", "migrate", "stop"]
+
+
+class Delay(Strict):
+    """A step falls due at another time than its file says. Days by category move along by the same number of days."""
+
+    campaign: str
+    step: str
+    on_day: int | None = Field(None, ge=0, le=730, description="so many local calendar days after the anchor event")
+    after: Duration | None = Field(None, description="exact time after the anchor event, instead of on_day")
+    at: WallTime | None = Field(None, description="local time of day with on_day")
+    in_flight: InFlight = Field(
+        "finish",
+        description="messages planned before the change: finish as planned, migrate to the new delay, or stop (cancelled)",
+    )
+    since: dt.datetime | None = Field(None, description="when it was changed; none: it holds for new passages only")
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> Delay:
+        if (self.on_day is None) == (self.after is None):
+            raise ValueError('name either "on_day" (local calendar days) or "after" (exact time), and not both')
+        if self.at is not None and self.on_day is None:
+            raise ValueError('"at" goes with "on_day", not with "after"')
+        return self
+
+
+class Special(Strict):
+    """One mail on one day to one segment: a special offer, or a card for an occasion."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{1,47}$")
+    kind: Literal["offer", "card"]
+    name: str = Field(min_length=1, max_length=80)
+    date: dt.date
+    until: dt.date | None = Field(None, description="last day on which it is true; the mail is not sent later")
+    segment: str = Field(description="a segment id")
+    template: str = Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$", description="folder/name in include/templates")
+    at: WallTime | None = Field(None, description="local time of day; default: when the send window opens")
+    coupon: Coupon | None = None
+    why: str = ""
+    customer_why: str = Field(
+        "You get this mail because you agreed to hear from us.",
+        min_length=1,
+        description="told to the customer: why do I get this mail?",
+    )
+
+    _dates = field_validator("date", mode="before")(_day)
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _until(cls, value: Any) -> Any:
+        return None if value in (None, "") else _day(value)
+
+    @model_validator(mode="after")
+    def _order(self) -> Special:
+        if self.until is not None and self.until < self.date:
+            raise ValueError(f"it ends ({self.until}) before it is sent ({self.date})")
+        return self
+
+    @property
+    def last(self) -> dt.date:
+        """The last day on which it may still be sent."""
+        return self.until or self.date + dt.timedelta(days=2 if self.kind == "offer" else 0)
+
+
 class Calendar(Strict):
     """include/calendar.yml"""
 
     window: Window
     windows: dict[str, Window] = Field({}, description="windows of single campaigns, by campaign id")
     office: Office = Field(
-        default_factory=Office, description="when somebody of the shop is there, for steps with office_hours"
+        Office(),  # type: ignore[call-arg]
+        description="when somebody of the shop is there, for steps with office_hours",
     )
     blackout_days: tuple[Blackout, ...] = ()
     holidays: Holidays | None = Field(None, description="public holidays on which no marketing is sent")
     pauses: tuple[Pause, ...] = ()
     occasions: tuple[Occasion, ...] = Field((), description="days that campaigns start from: id, date, why")
+    delays: tuple[Delay, ...] = Field((), description="steps that fall due at another time than their file says")
+    specials: tuple[Special, ...] = Field((), description="one-off offers and cards for a segment")
     pressure: Pressure | None = Field(None, description="default: marketing_cap of the settings, rolling")
     spread: Duration = Field(
         dt.timedelta(hours=2),
@@ -266,7 +335,9 @@ class Calendar(Strict):
         return [blackout.date for blackout in self.blackout_days]
 
     def dates_of(self, occasion: str) -> list[dt.date]:
-        return [entry.date for entry in self.occasions if entry.id == occasion]
+        """Days of an occasion; a one-off send is the occasion of its own campaign."""
+        days = [entry.date for entry in self.occasions if entry.id == occasion]
+        return days + [entry.date for entry in self.specials if entry.id == occasion]
 
     @property
     def content_hash(self) -> str:

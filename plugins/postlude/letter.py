@@ -1,0 +1,267 @@
+"""From a claimed row to a message: the campaign as it was when the passage began, links, coupon, what the law wants, a signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row
+
+from postlude import claims, dkim, legal, letter_facts, rendering, tokens
+from postlude.campaign import Coupon
+from postlude.errors import InputError
+from postlude.message import Address, Message, envelope
+from postlude.rendering import short
+from postlude.settings import settings
+
+
+class House(NamedTuple):
+    """What the mails of one shop have in common."""
+
+    theme: rendering.Theme
+    sender: Address
+    reply_to: Address
+    domain: str
+
+
+class Desk:
+    """What all letters of one batch have in common: the files people edit are looked at once for it. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._templates: dict[tuple[str, str, str], rendering.Compiled] = {}
+        self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
+        self._houses: dict[str, House] = {}
+        self._law: legal.Law | None = None
+        self.goods: claims.Catalogue = {}  # what the catalogue says now of what events told
+        self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
+
+    def house(self, shop: str) -> House:
+        """How mails of this shop (a source) look, and who they come from."""
+        if shop not in self._houses:
+            theme = rendering.load_theme(shop=shop)
+            sender = theme.sender
+            self._houses[shop] = House(
+                theme,
+                Address(sender.address, sender.name),
+                Address(sender.reply_to, sender.name),
+                sender.address.rpartition("@")[2],
+            )
+        return self._houses[shop]
+
+    def write(self, letter: Row[Any], now: datetime) -> tuple[Message, str | None]:
+        """The message of one claimed row, and its coupon code if it has one.
+
+        Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
+        """
+        house = self.house(letter.source_id)
+        theme = house.theme
+        definition = definition_of(letter)
+        step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
+        if step is None:
+            raise rendering.RenderError("the campaign no longer has this step")
+        coupon = _coupon(step, letter, now)
+        links = Links(letter, theme)
+        # a letter of a transactional campaign may promote too, and is written like marketing then
+        marketing = letter.kind == "marketing" or bool(step.get("promotes"))
+        if letter.channel == "email":
+            template = self._template(letter.template, letter.locale, letter.source_id)
+            context = _context(letter, definition, links, coupon, now, template.uses)
+            context |= self.extras.get(letter.message_id, {})
+            if self.goods:
+                context = claims.fresh(context, self.goods, letter.source_id, template.uses)
+            content = template.fill(context)
+        else:
+            context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
+            words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
+            content = rendering.Content(words.title or definition["name"], "", "", words.text)
+        if marketing:
+            content = self.lawful(content, letter)
+        name = " ".join(f"{letter.first_name} {letter.last_name}".split())
+        bounces = settings().bounce_domain
+        message = Message(
+            message_id=letter.message_id,
+            campaign_id=letter.campaign_id,
+            kind=letter.kind,
+            sender=house.sender,
+            reply_to=house.reply_to,
+            recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
+            channel=letter.channel,
+            phone=letter.phone if letter.channel == "sms" else None,
+            person=letter.person,
+            link=theme.shop.url,
+            expires_at=letter.expires_at,
+            subject=content.subject,
+            text=content.text,
+            html=content.html,
+            date=now,
+            return_path=tokens.bounce_address(letter.message_id, bounces) if bounces else None,
+            list_unsubscribe=links["unsubscribe"] if marketing else None,
+            list_id=f"{letter.campaign_id.replace('_', '-')}.{house.domain}" if marketing else None,
+            feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
+        )
+        return message, coupon["code"] if coupon else None
+
+    def preview(self, letter: Row[Any], now: datetime, locale: str, code: str) -> rendering.Content:
+        """The mail as `write` would make it, in this language, with links that lead nowhere and a code that is no coupon.
+
+        Raises as `write` does.
+        """
+        definition = definition_of(letter)
+        step = next(s for s in definition["steps"] if s["id"] == letter.step_id)
+        coupon = _coupon(step, letter, now)
+        links = Links(letter, self.house(letter.source_id).theme)
+        links.update(rendering.samples()["ana"]["links"])
+        template = self._template(letter.template, locale, letter.source_id)
+        context = _context(letter, definition, links, coupon and {**coupon, "code": code}, now, template.uses)
+        context |= self.extras.get(letter.message_id, {})
+        return template.fill(context)
+
+    def signed(self, message: Message, raw: bytes) -> bytes:
+        """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
+        config = settings()
+        if config.dkim_key is None or message.channel != "email":
+            return raw
+        domain = envelope(message.sender.address).rpartition("@")[2]
+        return dkim.signed(raw, domain, config.dkim_selector, dkim.kept_key(config.dkim_key), message.date)
+
+    def lawful(self, content: rendering.Content, letter: Row[Any]) -> rendering.Content:
+        """The content with the label of the recipient's country. Raises RenderError where a mail does not say who writes."""
+        key = letter.country, letter.locale, letter.source_id
+        if key not in self._rules:
+            self._law = self._law or legal.load_law()
+            found = self._law.rule(letter.country, letter.locale)
+            self._rules[key] = found, legal.wanted(found, self.house(letter.source_id).theme.shop)
+        rule, wanted = self._rules[key]
+        if letter.channel == "sms":
+            return content._replace(text=legal.labelled(rule, content.text))
+        if letter.channel != "email":
+            return content
+        if lacking := list(legal.missing(wanted, content.text, content.html)):
+            raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
+        return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
+
+    def speaks_of(self, template: str, channel: str = "email") -> frozenset[str]:
+        """The variables that the template uses in any language, as rendering.Compiled.uses; all of them where it is no mail."""
+        if channel != "email":
+            return _ALL
+        try:
+            found = rendering.in_all_languages(template, rendering.load_theme())
+            return frozenset(path for ready in found for path in ready.uses)
+        except InputError:
+            return _ALL  # somebody will be told at the first letter
+
+    def _template(self, name: str, locale: str, shop: str) -> rendering.Compiled:
+        known = self._templates.get((name, locale, shop))
+        if known is None:
+            known = self._templates[name, locale, shop] = rendering.compiled(name, locale, self.house(shop).theme)
+        return known
+
+
+class Links(dict[str, Any]):
+    """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
+
+    def __init__(self, letter: Row[Any], theme: rendering.Theme) -> None:
+        self._letter, self._key, self._theme = letter, str(letter.message_id), theme
+
+    def __missing__(self, name: str) -> Any:
+        if name == "unsubscribe":
+            link: Any = tokens.unsubscribe_link(self._key)
+        elif name == "preferences":
+            link = tokens.preferences_link(self._key, self._letter.due_at.date())
+        elif name == "score":
+            link = tokens.score_links(self._key)
+        elif name == "shop":
+            link = self._theme.shop.url
+        else:
+            raise KeyError(name)
+        self[name] = link
+        return link
+
+
+_definitions: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def definition_of(letter: Row[Any]) -> dict[str, Any]:
+    """A campaign as it was when the passage began; shared, so nobody writes into it. The first letter of a batch brings it."""
+    key = letter.campaign_id, letter.version
+    if letter.definition:
+        if len(_definitions) > 200:
+            _definitions.clear()
+        _definitions[key] = json.loads(letter.definition)
+    return _definitions[key]
+
+
+_ALL = frozenset(rendering.CONTEXT)
+_LINKS = ("unsubscribe", "preferences", "score", "shop")
+
+
+def asks(uses: Collection[str]) -> bool:
+    """Does a template with these variables ask for what costs as much as all else that is known of a message?"""
+    return any(
+        p.partition(".")[0].removesuffix("[]") in letter_facts.NAMES and p not in letter_facts.AT_HAND for p in uses
+    )
+
+
+@lru_cache(maxsize=256)
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], bool]:
+    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event, and whether more than is at hand."""
+    roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
+    named = {path.split(".")[1] for path in uses if path.startswith("links.")}
+    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots, asks(uses)
+
+
+def _context(
+    letter: Row[Any],
+    definition: dict[str, Any],
+    links: Links,
+    coupon: dict[str, Any] | None,
+    now: datetime,
+    uses: frozenset[str],
+) -> dict[str, Any]:
+    """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
+    line = rendering.line
+    linked, wanted, more = _needs(uses)
+    context: dict[str, Any] = {
+        "customer": {
+            "first_name": line(letter.first_name),
+            "locale": line(letter.locale),
+            "country": line(letter.country),
+        },
+        "today": letter_facts.local_day(now, letter.zone),
+        "coupon": coupon and {**coupon, "code": line(coupon["code"])},
+        "referral": {"code": line(letter.referral_code), "url": None} if letter.referral_code else None,
+        "links": {name: links[name] for name in linked},
+        "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
+        "step": {"id": letter.step_id},
+        "why": line(definition["why"]),
+    }
+    if wanted and not more:
+        context["order"] = rendering.plain(letter_facts.order_at_hand(letter))
+    elif wanted:
+        if letter.items is None:
+            raise InputError(f"the template {letter.template} was changed while its mails were written")
+        context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
+    return context
+
+
+def _recipient(letter: Row[Any]) -> str:
+    """The mail address; for other channels one that stands for the person in the catcher and leads nowhere."""
+    if letter.channel == "email":
+        return letter.email or ""
+    return (
+        f"{(letter.phone or '').lstrip('+') if letter.channel == 'sms' else letter.person.hex}@{letter.channel}.invalid"
+    )
+
+
+def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:
+    if not step.get("coupon"):
+        return None
+    coupon = Coupon.model_validate(step["coupon"])
+    # an imported code was reserved; once intended, any code stays with its message; a made one that was taken already is made
+    # anew by the next attempt
+    code = letter.coupon_code or tokens.coupon_code(coupon.pool, letter.message_id, letter.attempt - 1)
+    until = min(filter(None, (now + coupon.valid, letter.coupon_valid_until)))
+    return {"code": code, "percent": coupon.percent, "expires_on": letter_facts.local_day(until, letter.zone)}
