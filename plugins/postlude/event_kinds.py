@@ -61,6 +61,7 @@ EVENTS: Mapping[str, Mapping[str, Any]] = {
     "product_watched": {"sku": "MUG-007", "wants": "back_in_stock"},
     "frustration": {"signal": "error", "page": "/checkout"},
     "payment_failed": {
+        "method": "card",
         "invoice": "I-77", "amount": 9.9, "currency": "EUR", "due_on": _LATER, "url": "https://shop.example/pay/10482",
     },
     "payment_succeeded": {"invoice": "I-77"},

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from postlude import db, letter_extras, rendering
+from postlude import db, letter_extras, preview, rendering
 from postlude.campaign import Campaign, Step
 from postlude.channels import channel
 from postlude.errors import InputError, Unavailable
@@ -41,42 +41,25 @@ def as_invented(
     Raises InputError for an unknown person or step, rendering.TemplateFault, rendering.RenderError.
     """
     step, template = step_of(campaign, step_id, variant)
-    people = rendering.samples(template)
-    if person not in people:
-        raise InputError(f'there is no invented person "{person}"; there are {", ".join(people)}')
-    sample = people[person]
-    theme, marketing = rendering.load_theme(), campaign.kind == "marketing"
-    context = sample | {
-        "why": campaign.why,
-        "campaign": {"id": campaign.id, "name": campaign.name},
-        "step": {"id": step.id},
-    }
-    if step.coupon is None:
-        context["coupon"] = None
+    known = rendering.samples(template)
+    if person not in known:
+        raise InputError(f'there is no invented person "{person}"; there are {", ".join(known)}')
+    context = preview.person(template, locale, person)
+    context |= {"why": campaign.why, "campaign": {"id": campaign.id, "name": campaign.name}, "step": {"id": step.id}}
+    if step.coupon and context.get("coupon"):
+        context["coupon"] = context["coupon"] | {"percent": step.coupon.percent}
+    theme = rendering.load_theme()
     if channel_name == "email":
         content = rendering.render(template, context, locale, theme)
     else:
-        words = short.render(template, channel_name, context, locale, theme, marketing=marketing)
+        words = short.render(template, channel_name, context, locale, theme, marketing=campaign.kind == "marketing")
         content = rendering.Content(words.title or campaign.name, "", "", words.text)
-    passage = uuid_of("trial", campaign.id, person)
     return Message(
-        message_id=message_id(passage, step.id),
-        campaign_id=campaign.id,
-        kind=campaign.kind,
-        sender=Address(theme.sender.address, theme.sender.name),
-        reply_to=Address(theme.sender.reply_to, theme.sender.name),
-        recipient=Address("ana@customers.example"),
-        channel=channel_name,
-        phone="+4915550100" if channel_name == "sms" else None,
-        person=passage,
-        link=theme.shop.url,
-        expires_at=now + step.expires_after,
-        subject=content.subject,
-        text=content.text,
-        html=content.html,
-        date=now,
-        list_unsubscribe=sample["links"]["unsubscribe"] if marketing else None,
-    )
+        message_id=message_id(uuid_of("trial", campaign.id, person), step.id), campaign_id=campaign.id, kind=campaign.kind,
+        sender=Address(theme.sender.address, theme.sender.name), recipient=Address("ana@customers.example"),
+        subject=content.subject, text=content.text, html=content.html, date=now, channel=channel_name,
+        list_unsubscribe=context["links"]["unsubscribe"] if campaign.kind == "marketing" else None,
+    )  # fmt: skip
 
 
 def as_customer(
@@ -108,14 +91,14 @@ def as_customer(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).mappings().one()
-            letter: Any = SimpleNamespace(**dict(row) | ({"locale": locale} if locale else {}))
+            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).one()
+            letter: Any = SimpleNamespace(**dict(row._mapping) | ({"locale": locale} if locale else {}))
             desk = Desk()
             more = letter_extras.of(conn, [letter], {template: desk.speaks_of(template, channel_name)}, now)
+            desk.extras[made] = rendering.plain(more.get(made, {}))
+            return desk.write(letter, now)[0]
         finally:
             trial.rollback()
-    desk.extras = {key: rendering.plain(found) for key, found in more.items()}
-    return desk.write(letter, now)[0]
 
 
 def send(message: Message, who: str, url: str, module: str, now: datetime) -> str:

@@ -76,8 +76,8 @@ def explain(
         for stop in (switch.as_of(conn, now) if stops is None else stops)
         if any(stop.covers(campaign.id, name, person.source_id, campaign.kind) for name in campaign.every_channel)
     ]
-    said = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
-    say("not stopped", not covering, said)
+    stopped = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
+    say("not stopped", not covering, stopped)
     _trigger(conn, person, campaign, calendar, facts, now, say)
     reachable = {
         None: "has an address and agreed to it",
