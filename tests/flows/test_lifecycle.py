@@ -283,8 +283,6 @@ def test_the_packing_table_hears_of_a_first_order_and_no_mail_goes_out(shop: Sho
     for customer in (first, again):
         shop.sale(customer, HAPPENS)
     shop.lane(walked, "2026-03-02 09:05")
-    planned = {
-        who: shop.one("select count(*) from messages where customer_id = :c and channel = 'webhook'", c=who)
-        for who in (first, again)
-    }
+    count = "select count(*) from messages where customer_id = :c and channel = 'webhook'"
+    planned = {who: shop.one(count, c=who) for who in (first, again)}
     assert planned == {first: 1, again: 0}
