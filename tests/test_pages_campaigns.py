@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import Engine
 
 from paged import EVIL, Pages
-from postlude import db, rendering, tallies
-from postlude.campaign import Campaign
+from postlude import db, rendering, tallies, words
+from postlude.campaign import Campaign, ChannelName, ExitRule, StopRule, Trigger
+from postlude.pages import known
 from postlude.settings import settings
 from postlude.words import words_of
 from test_flow import lapsing
@@ -39,6 +40,16 @@ def test_a_campaign_in_plain_sentences() -> None:
     assert any("rests on what has not happened" in line for line in found["What holds it back"])
 
 
+def test_every_campaign_of_the_library_can_be_told() -> None:
+    """Every word a file may say has words: none is missing from the tables."""
+    assert set(get_args(ExitRule)) == set(words.ENDS) and set(get_args(StopRule)) == set(words.OPEN)
+    assert set(get_args(ChannelName)) == set(words.CHANNELS)
+    assert set(get_args(Trigger.model_fields["once_per"].annotation)) == set(words.PER)
+    for one in known.campaigns():
+        assert len(words_of(one)) >= 4, one.id
+    assert not known.faults()
+
+
 def test_every_rule_a_file_may_have_is_in_the_words() -> None:
     """Whatever a file changes, the words change too: no rule is silent."""
     base = campaign("win_back").model_dump(mode="json", by_alias=True)
@@ -49,6 +60,8 @@ def test_every_rule_a_file_may_have_is_in_the_words() -> None:
         "approval": {"above": 500, "by": ["mia"]}, "audience": {"within": ["champions"], "exclude": ["new"], "holdout": 0.2},
         "trigger": base["trigger"] | {"entry": "from_now_on"}, "channel": "sms", "owner": "others", "description": "else",
     }  # fmt: skip
+    changes["audience"]["only_if"] = {"feature": "frequency", "at_least": 2}
+    changes["needs"] = ["shipments"]
     for key, value in changes.items():
         assert words_of(Campaign.model_validate(base | {key: value})) != before, key
     step: dict[str, Any] = {"at": "10:00", "on_day": 3, "only_if": {"feature": "frequency", "at_least": 2}, "branch": "offer",
@@ -120,9 +133,9 @@ def test_a_look_shows_what_would_be_sent_and_leaves_nothing_behind(world: World,
         "there is no campaign": look | {"campaign": "../x"},
         "locale": look | {"locale": EVIL},
     }
-    for words, body in wrong.items():
+    for told_words, body in wrong.items():
         told = pages.post("op", "api/campaign/preview", body)
-        assert pages.status == 422 and words in told["detail"], told
+        assert pages.status == 422 and told_words in told["detail"], told
     assert [world.one(f"select count(*) from {table} where run_id = 'trial'") for table in tables[:2]] == [0, 0]
 
 

@@ -64,6 +64,7 @@ def grete(world: World) -> int:
             "detail": json.dumps({"name": NAME})
         },
         "update shipments set tracking_url = 'https://parcels.example/' || :email where order_id = :o": {"email": EMAIL, "o": order},
+        "update orders set address = 'Lindenallee 17, Grimma', url = 'https://shop.example/o/grete' where order_id = :o": {"o": order},
         "update order_lines set description = :words where order_id = :o": {"words": f"Mug, engraved “{NAME}”", "o": order},
         "insert into suppressions (address, scope, reason, since) values (:email, 'marketing', 'complained', '2026-06-03')": {
             "email": EMAIL
@@ -99,7 +100,7 @@ def test_nothing_names_an_erased_person_and_nobody_else_is_touched(world: World)
     customer = grete(world)
     bo = world.customer(name="Bo", email="bo@customers.example")
     world.do("update customers set last_name = 'Nussbaumer' where customer_id = :c", c=bo)
-    words = (EMAIL, "nussbaumer", PHONE, "crm-grete", "g.nussbaum", "Grete")
+    words = (EMAIL, "nussbaumer", PHONE, "crm-grete", "g.nussbaum", "Grete", "Lindenallee")
     everywhere = places(world, *words)
     assert len(everywhere) > 18, everywhere  # the test is worth something
     counts = {table: world.one(f"select count(*) from {table}") for table in STAYING}
@@ -113,6 +114,9 @@ def test_nothing_names_an_erased_person_and_nobody_else_is_touched(world: World)
     assert counts == {table: world.one(f"select count(*) from {table}") for table in STAYING}
     assert world.do("select detail from events where customer_id = :c", c=customer) == [({"score": 9},)]
     assert world.do("select email from staging_shop_customers") == [("bo@customers.example",)]
+    # the shop delivers the order once more: where it went is not taken over
+    world.do("update orders set address = 'Lindenallee 17, Grimma' where customer_id = :c", c=customer)
+    assert places(world, "Lindenallee") == set()
     # nothing is under way, and who asks later learns by whom and why
     assert (
         world.one("select count(*) from messages where state in ('scheduled', 'held') and customer_id = :c", c=customer)

@@ -48,6 +48,9 @@ def main() -> int:
             stop(page, airflow)
         if wanted("why") and mails["messages"]:
             why(page, airflow, mails["messages"][0]["to"][0])
+        for name in ("calendar", "campaigns", "segments", "approvals", "wizard", "customers"):
+            if wanted(name):
+                marketers_page(page, airflow, name)
         take(page, f"{airflow}/dags?limit=50", "dags", wait=4000)
         if wanted("run"):
             newest_run(page, airflow, password)
@@ -111,6 +114,24 @@ def why(page: Page, airflow: str, customer: str) -> None:
     frame.locator("#answer h2").first.wait_for()
     page.wait_for_timeout(500)
     save(page, "why")
+
+
+def marketers_page(page: Page, airflow: str, name: str) -> None:
+    """One of the marketers' pages, with something chosen on it."""
+    frame = framed(page, f"{airflow}/plugin/postlude-{name}")
+    if name == "campaigns":
+        frame.locator("#campaign").select_option("win_back")
+    elif name == "segments":
+        frame.locator("#list button").first.click()
+    elif name == "wizard":
+        frame.locator("#pattern").select_option("win_back")
+        frame.locator("#id").fill("spring_back")
+        frame.locator("#draft button").click()
+    elif name == "customers":
+        frame.locator("#wanted").fill("17")
+        frame.locator("#find button").click()
+    page.wait_for_timeout(1500)
+    save(page, name)
 
 
 def framed(page: Page, url: str) -> FrameLocator:

@@ -725,7 +725,6 @@ def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Close passages that are over; drop pages, and rows that have done their work (docs/upkeep.md). What explains a message stays."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
-        counts["coupon_alarms"] = len(coupons.watch(conn, now))
         counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
         # a run over the past prunes by the day it speaks of: never more than the wall clock would
@@ -736,6 +735,20 @@ def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
                 reports_for=timedelta(days=config.inbox_days), records_for=timedelta(days=config.record_days),
             ).mappings().one()
         )  # fmt: skip
+    return counts
+
+
+def watch_coupons(now: datetime, run_id: str, origin: str = "manual") -> Counts:
+    """Raise the alarm for every coupon pool that runs low, by stock or by budget, or has messages waiting for a code.
+
+    Raises InputError with a line for each of them.
+    """
+    with _recorded("watch_coupons", "", now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            low = coupons.watch(conn, now)
+        counts["coupon_alarms"] = len(low)
+        if low:
+            raise InputError("\n".join(low))
     return counts
 
 

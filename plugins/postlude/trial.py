@@ -13,11 +13,13 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from postlude import db, outbox, rendering
+from postlude import db, letter_extras, preview, rendering
 from postlude.campaign import Campaign, Step
 from postlude.channels import channel
 from postlude.errors import InputError, Unavailable
+from postlude.letter import Desk
 from postlude.message import Address, Message, message_id, to_bytes, uuid_of
+from postlude.rendering import short
 
 
 def step_of(campaign: Campaign, step_id: str, variant: str = "") -> tuple[Step, str]:
@@ -39,22 +41,25 @@ def as_invented(
     Raises InputError for an unknown person or step, rendering.TemplateFault, rendering.RenderError.
     """
     step, template = step_of(campaign, step_id, variant)
-    people = rendering.samples(template)
-    if person not in people:
-        raise InputError(f'there is no invented person "{person}"; there are {", ".join(people)}')
-    sample = people[person]
-    order, customer, coupon = sample["order"] or {}, sample["customer"], sample["coupon"] if step.coupon else None
-    passage = uuid_of("trial", campaign.id, person)
-    letter: Any = SimpleNamespace(
-        message_id=message_id(passage, step.id), campaign_id=campaign.id, step_id=step.id, template=template,
-        kind=campaign.kind, channel=channel_name, expires_at=now + step.expires_after, phone="+4915550100",
-        person=passage, attempt=1, due_at=now, coupon_code=(coupon or {}).get("code"), coupon_valid_until=None,
-        referral_code=sample["referral"]["code"], definition=db.dumps(campaign.definition()), source_id="shop", shop="shop",
-        currency="EUR", email="ana@customers.example", first_name=customer["first_name"], last_name="", locale=locale,
-        country=customer["country"], zone="UTC", order_number=order.get("number"), placed_at=_noon(order.get("placed_on"), now),
-        delivered_at=_noon(order.get("delivered_on"), now), items=[sample["item"], *sample["items"]],
+    known = rendering.samples(template)
+    if person not in known:
+        raise InputError(f'there is no invented person "{person}"; there are {", ".join(known)}')
+    context = preview.person(template, locale, person)
+    context |= {"why": campaign.why, "campaign": {"id": campaign.id, "name": campaign.name}, "step": {"id": step.id}}
+    if step.coupon and context.get("coupon"):
+        context["coupon"] = context["coupon"] | {"percent": step.coupon.percent}
+    theme = rendering.load_theme()
+    if channel_name == "email":
+        content = rendering.render(template, context, locale, theme)
+    else:
+        words = short.render(template, channel_name, context, locale, theme, marketing=campaign.kind == "marketing")
+        content = rendering.Content(words.title or campaign.name, "", "", words.text)
+    return Message(
+        message_id=message_id(uuid_of("trial", campaign.id, person), step.id), campaign_id=campaign.id, kind=campaign.kind,
+        sender=Address(theme.sender.address, theme.sender.name), recipient=Address("ana@customers.example"),
+        subject=content.subject, text=content.text, html=content.html, date=now, channel=channel_name,
+        list_unsubscribe=context["links"]["unsubscribe"] if campaign.kind == "marketing" else None,
     )  # fmt: skip
-    return outbox.write(letter, now)[0]
 
 
 def as_customer(
@@ -86,11 +91,14 @@ def as_customer(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], now=now).mappings().one()
+            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).one()
+            letter: Any = SimpleNamespace(**dict(row._mapping) | ({"locale": locale} if locale else {}))
+            desk = Desk()
+            more = letter_extras.of(conn, [letter], {template: desk.speaks_of(template, channel_name)}, now)
+            desk.extras[made] = rendering.plain(more.get(made, {}))
+            return desk.write(letter, now)[0]
         finally:
             trial.rollback()
-    letter: Any = SimpleNamespace(**dict(row) | ({"locale": locale} if locale else {}))
-    return outbox.write(letter, now)[0]
 
 
 def send(message: Message, who: str, url: str, module: str, now: datetime) -> str:
@@ -106,7 +114,3 @@ def send(message: Message, who: str, url: str, module: str, now: datetime) -> st
     if outcome.kind != "accepted":
         raise Unavailable(f"the mail catcher did not take the test: {outcome.reply or outcome.kind}")
     return to.address
-
-
-def _noon(day: Any, now: datetime) -> datetime | None:
-    return now.replace(year=day.year, month=day.month, day=day.day, hour=12) if day else None

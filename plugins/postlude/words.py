@@ -13,8 +13,15 @@ ENDS = {
     "left_segment": "the customer leaves the segment",
     "clicked": "the customer clicks",
     "rated_low": "the customer gives a bad mark",
+    "over": "what began it is over",
+    "shipped": "the order is handed to the carrier",
+    "delivered": "the order has arrived",
+    "ticket_opened": "the customer asks customer service",
+    "rated": "the customer gives a mark",
+    "superseded": "something newer of the same kind has begun",
 }
-OPEN = {"return_open": "a return is open", "ticket_open": "a question to customer service is open"}
+OPEN = {"return_open": "a return is open", "ticket_open": "a question to customer service is open",
+        "recovery_open": "a bad experience is being made good"}  # fmt: skip
 CHANNELS = {
     "email": "mail",
     "sms": "text message",
@@ -25,6 +32,8 @@ PER = {
     "order": "once for each order",
     "episode": "every time anew",
     "customer": "once in a lifetime",
+    "parcel": "once for each parcel",
+    "state": "once for each of them",
 }
 
 
@@ -62,6 +71,10 @@ def _who(campaign: Campaign) -> list[str]:
         found.append(f"Only members of {_listed(audience.within, 'or')} take part.")
     if audience.exclude:
         found.append(f"Members of {_listed(audience.exclude, 'or')} do not take part.")
+    if audience.only_if:
+        found.append(f"Only those take part for whom {audience.only_if.in_words()} when it would begin.")
+    if campaign.needs:
+        found.append(f"It is off until a shop delivers {_or([name.replace('_', ' ') for name in campaign.needs])}.")
     if audience.holdout:
         found.append(
             f"{audience.holdout:.0%} of the customers, drawn by lot, are left alone, to measure what it changes."
@@ -92,6 +105,10 @@ def _step(campaign: Campaign, step: Step) -> str:
     if step.variants:
         total = sum(variant.weight for variant in step.variants)
         said += "; in variants: " + ", ".join(f"{v.name} for {v.weight / total:.0%}" for v in step.variants)
+    if step.office_hours:
+        said += "; in office hours"
+    if step.promotes:
+        said += "; it also promotes, so only people who agreed to marketing get it"
     if step.coupon:
         said += f"; with a code of their own for {step.coupon.percent} % off, good for {in_words(step.coupon.valid)}"
     return f"{said}. Never later than {in_words(step.expires_after)} after that."

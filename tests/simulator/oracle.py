@@ -450,7 +450,12 @@ class Oracle:
         assert person
         no = {kind for _, kind in self.said_no.get(person.email, ())}
         returned = any((known := self.shop.told.get(o.key)) and known.returned for o in person.orders)
+        later = any(
+            (known := self.shop.told.get(o.key)) and known.delivered and told.delivered and known.delivered > told.delivered
+            for o in person.orders
+        )  # fmt: skip
         return {
+            "superseded": later,
             "returned": bool(told.returned), "reviewed": bool(told.reviewed), "order_cancelled": told.cancelled, "return_open": returned,
             "ticket_open": False, "no_consent": not person.consents or bool(no), "unsubscribed": "unsubscribed" in no,
             "complained": "complained" in no, "hard_bounce": "hard_bounce" in no, "marketplace": False, "no_address": False,

@@ -62,9 +62,20 @@ def routes(deps: Deps) -> APIRouter:
 
 
 def _may(campaign_id: str, name: str) -> bool:
-    """Whether the campaign's file lets this person answer; a file that cannot be read lets nobody."""
-    named = known.campaign(campaign_id).approval.by
+    """Whether this person may answer: the campaign's file may name who; one that cannot be read lets nobody; a one-off has none."""
+    if campaign_id in known.faults():
+        return False
+    named = _called(campaign_id)[1]
     return not named or name in named
+
+
+def _called(campaign_id: str) -> tuple[str, list[str]]:
+    """The campaign's name and those who alone may answer for it."""
+    try:
+        campaign = known.campaign(campaign_id)
+    except InputError:
+        return campaign_id, []
+    return campaign.name, list(campaign.approval.by)
 
 
 def _state(conn: Connection, deps: Deps, name: str | None) -> dict[str, Any]:
@@ -84,11 +95,7 @@ def _told(conn: Connection, row: Any, name: str | None) -> dict[str, Any]:
     facts = dict(row.facts)
     sample = facts.pop("sample", None) or []
     bound = db.run(conn, "38_bound_audience", approval_id=row.approval_id).scalar_one()
-    try:
-        may, campaign = name is not None and _may(row.campaign_id, name), known.campaign(row.campaign_id)
-        called, by = campaign.name, list(campaign.approval.by)
-    except InputError as error:
-        may, called, by = False, f"{row.campaign_id} ({error})", []
+    called, by = _called(row.campaign_id)
     return {
         "approval": row.approval_id,
         "campaign": row.campaign_id,
@@ -104,7 +111,7 @@ def _told(conn: Connection, row: Any, name: str | None) -> dict[str, Any]:
         "facts": facts,
         "sample": sample if name is not None else [],
         "by": by,
-        "may": may,
+        "may": name is not None and _may(row.campaign_id, name),
     }
 
 

@@ -17,6 +17,7 @@ from postlude.message import Message
 from postlude.pages import known
 from postlude.pages.app import GUARDED, Deps, answer
 from postlude.pages.why import meanings
+from postlude.rendering import words
 from postlude.settings import settings
 from postlude.words import words_of
 
@@ -160,16 +161,9 @@ def told(conn: Connection, campaign: Campaign, now: Any) -> dict[str, Any]:
 
 
 def languages(templates: tuple[str, ...]) -> list[str]:
-    """Languages a template has words of its own in, English first."""
+    """Languages a step has words of its own in, English first."""
     folder = settings().include / "templates"
-    found = {
-        part
-        for template in templates
-        for path in (folder / template).parent.glob(f"{template.rpartition('/')[2]}.*.j2")
-        for part in path.name.split(".")[1:2]
-        if len(path.name.split(".")) > 3
-    }
-    return ["en", *sorted(found - {"en"})]
+    return ["en", *sorted({name for template in templates for name in words.languages(folder / template)} - {"en"})]
 
 
 def _funnel(campaign: Campaign, counts: list[dict[str, Any]]) -> list[dict[str, Any]]:

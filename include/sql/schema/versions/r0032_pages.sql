@@ -80,6 +80,19 @@ comment on function stay_erased is 'Trigger: what a shop still delivers about an
 create trigger customers_stay_erased before update on customers
     for each row when (old.erased_at is not null) execute function stay_erased();
 
+create function forget_address() returns trigger language plpgsql as $$
+begin
+    if exists (select from postlude.erased_addresses)
+        and exists (select from postlude.customers as c where c.customer_id = new.customer_id and c.erased_at is not null) then
+        new.address := null; new.payment := null; new.url := null;
+    end if;
+    return new;
+end
+$$;
+comment on function forget_address is 'Trigger: where an erased person''s order went is not taken over when a shop delivers it again.';
+create trigger orders_forget_address before insert or update on orders
+    for each row when (num_nonnulls(new.address, new.payment, new.url) > 0) execute function forget_address();
+
 create function suppress_erased() returns trigger language plpgsql as $$
 begin
     if not exists (select from postlude.erased_addresses) then
