@@ -38,6 +38,7 @@ select
     url,
     image_url,
     in_stock,
+    cost,
     stock,
     updated_at,
     _file,
@@ -57,6 +58,10 @@ select
     paid_amount,
     marketplace,
     gift,
+    shipping_amount,
+    payment,
+    address,
+    url,
     updated_at,
     _file,
     _line
@@ -81,6 +86,7 @@ select
     shipment_id as shipment_key,
     carrier,
     tracking_url,
+    tracking_number,
     shipped_at,
     eta,
     delivered_at,
@@ -96,6 +102,7 @@ select
     requested_at,
     received_at,
     refunded_at,
+    label_url,
     closed_at,
     _file,
     _line
@@ -119,6 +126,7 @@ select
     customer_id as source_customer_id,
     opened_at,
     closed_at,
+    topic,
     _file,
     _line
 from tickets

@@ -160,6 +160,13 @@ _DETAIL = (
     + " else '{}' end as varchar)"
 )
 
+# what order mails say; made of what is there, so that no draw of anything else changes
+_SAID_OF_ORDERS = {
+    "shipping_amount": f"case when paid_at >= 0 then {_money('shipping')} end",
+    "payment": "['Visa ending in 4242', 'Mastercard ending in 5454', 'PayPal'][1 + customer % 3]",
+    "address": f"(1 + customer % 90) || ' Mill Row' || chr(10) || {_one_of('countries', 'zone + 1')}",
+    "url": f"'https://shop.example/orders/' || {_ORDER}",
+}
 COLUMNS: dict[str, dict[str, str]] = {
     "customers": {
         "customer_id": _CUSTOMER,
@@ -189,6 +196,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "url": f"'https://shop.example/p/' || {_one_of('skus', 'product')}",
         "image_url": f"'https://shop.example/i/' || {_one_of('skus', 'product')} || '.jpg'",
         "in_stock": "in_stock",
+        "cost": _money("(cents * 11 // 20)"),
         "stock": "stock::int",
         "updated_at": _at("updated_at"),
     },
@@ -204,6 +212,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "paid_amount": f"case when paid_at >= 0 then {_money('paid')} end",
         "marketplace": _one_of("marketplaces", "marketplace"),
         "gift": "gift",
+        **_SAID_OF_ORDERS,
         "updated_at": _at("updated_at"),
     },
     "order_lines": {
@@ -220,6 +229,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "shipment_id": f"{_ORDER} || '-' || parcel",
         "carrier": _one_of("carriers", "carrier"),
         "tracking_url": f"'https://shop.example/track/' || {_ORDER} || '-' || parcel",
+        "tracking_number": "'SP' || lpad(customer::varchar, 8, '0') || lpad(nth::varchar, 3, '0') || parcel",
         "shipped_at": _at("shipped_at"),
         "eta": "date '1970-01-01' + eta::int",
         "delivered_at": _at("delivered_at"),
@@ -231,6 +241,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "requested_at": _at("requested_at"),
         "received_at": _at("received_at"),
         "refunded_at": _at("refunded_at"),
+        "label_url": f"'https://shop.example/label/' || {_ORDER}",
         "closed_at": _at("refunded_at"),
     },
     "reviews": {
@@ -246,6 +257,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "customer_id": _CUSTOMER,
         "opened_at": _at("opened_at"),
         "closed_at": _at("closed_at"),
+        "topic": "case when customer % 3 = 0 then 'where_is_my_order' else 'something_else' end",
     },
     "external_events": {
         "event_id": f"{_KIND} || ':' || {_CUSTOMER} || ':' || number || ':' || \"at\"",

@@ -205,7 +205,8 @@ def _baskets(rng: np.random.Generator, shelf: Catalogue, orders: Table) -> Table
     unit = shelf.cents[product] * reduced // 100
     unit[(line_no > 1) & (rng.random(len(of)) < 0.01)] = 0  # a free sample
     goods = np.add.reduceat(unit * quantity, starts)
-    orders["paid"] = goods + np.where(goods < 6000, np.where(orders["zone"] == SHOP_ZONE, 490, 990), 0)
+    orders["shipping"] = np.where(goods < 6000, np.where(orders["zone"] == SHOP_ZONE, 490, 990), 0)
+    orders["paid"] = goods + orders["shipping"]
     orders["product"] = product[starts]
     orders["lines"] = counts
     return {
