@@ -136,7 +136,7 @@ def test_the_mail_knows_recommendations_and_the_standing_in_the_club_as_of_its_h
     hello = written(tmp_path, "{event: placed, entry: existing, max_age: 20 days}")
     world.plan(hello, NOW)
     letters = [
-        SimpleNamespace(message_id=m, zone="UTC")
+        SimpleNamespace(message_id=m, zone="UTC", template="t")
         for (m,) in world.do("select message_id from messages order by customer_id")
     ]
     with db.transaction(world.engine) as conn:
