@@ -186,7 +186,8 @@ def in_words(figures: dict[str, Any]) -> list[str]:
     for row in figures["in_flight"]:
         lines.append(
             f"in flight for {_step(row)} ({row['choice']}): {row['messages']:,} planned mails; {row['keep']:,} keep their day, "
-            f"{row['move']:,} move, {row['later']:,} go after the window, {row['lose']:,} are lost, {row['neither'] + row['gain']:,} were not due in it"
+            f"{row['move']:,} move, {row['later']:,} go after the window, {row['lose']:,} are lost, "
+            f"{row['neither'] + row['gain']:,} were not due in it"
         )
     for gate in figures["held"]:
         lines.append(
