@@ -19,7 +19,9 @@ from written import written
 ROOT = Path(__file__).resolve().parents[1]
 STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown", "went"}
 NO_REASONS = {"enrolled", "treated", "holdout", "once", "completed", "goal_met", "left_audience", "suppressed", "stopped", "ambiguous",
-              "released", "hard", "marketing"}  # fmt: skip
+              "released", "hard", "marketing",
+              # why a product is recommended, and groups of ratings
+              "bestseller", "category_bestseller", "bought_together", "promoter", "passive", "detractor"}  # fmt: skip
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row
 
+from postlude.event_kinds import EVENTS
+
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # what `facts` tells
 NAMES = frozenset({
@@ -123,8 +125,8 @@ def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _event(letter: Row[Any]) -> dict[str, Any]:
-    """The details as told, days as dates; and what it is and when."""
-    told = {
+    """The details as told, days as dates, what was not told None; and what it is and when."""
+    told = dict.fromkeys(EVENTS.get(letter.event_kind, ())) | {
         key: date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
         for key, value in letter.event.items()
     }

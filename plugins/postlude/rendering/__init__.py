@@ -174,11 +174,16 @@ def promotions(template: str, *, folder: Path | None = None) -> list[str]:
 
     Raises TemplateFault.
     """
+    used = used_names(template, folder=folder)
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
+def used_names(template: str, *, folder: Path | None = None) -> set[str]:
+    """The variables a mail uses, as `item` and `item.name`. Raises TemplateFault."""
     compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
-    used = {
+    return {
         name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
     }
-    return [words for name, words in PROMOTIONS.items() if name in used]
 
 
 class Part:

@@ -45,7 +45,7 @@ async function load() {
     state.may_steer ? "" : "To change something takes the right to edit the DAG deliver.",
   ].join(" ");
   rules();
-  if (draft === null) fields();
+  if ($("fields").children.length === 0) fields(); // else somebody is filling it in
   draw();
 }
 
@@ -273,7 +273,7 @@ function fields(values = {}) {
   }
   for (const [name, value] of Object.entries(values)) {
     const input = $("fields").querySelector(`[name=${name}]`);
-    if (input && value != null) input.value = value;
+    if (input && value != null) input.value = input.type === "time" ? String(value).slice(0, 5) : value;
   }
 }
 
@@ -302,6 +302,7 @@ function edits() {
   for (const input of $("fields").querySelectorAll("[name]")) {
     if (input.value !== "") edit[input.name] = input.type === "number" ? Number(input.value) : input.value;
   }
+  if (edit.do === "window") edit.days = (state.campaigns.find((one) => one.id === edit.campaign)?.window || state.window).days;
   return [...($("edit").also || []), edit];
 }
 
@@ -361,6 +362,7 @@ async function save(job) {
   if (!made) return;
   forget();
   await load();
+  fields();
   $("done").textContent = `Saved as revision ${made.revision}. History takes it back with one click.`;
 }
 
