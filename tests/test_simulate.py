@@ -20,9 +20,16 @@ from postlude import calendar, coupons, db, enrolment, pipeline, simulate
 from postlude.message import Outcome
 from postlude.settings import settings
 from postlude.simulate import contract, copying
-from world import World, at, campaign, days
+from world import INCLUDE, World, at, campaign, days
 
 FIRST = "2026-06-01 05:00"
+
+
+@pytest.fixture(autouse=True)
+def three_campaigns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About an order, about a segment, with a coupon: what the machine has to get right, without all of the library."""
+    files = [str(INCLUDE / "campaigns" / f"{name}.yml") for name in ("feedback_30d", "loyalty_join", "win_back")]
+    monkeypatch.setattr(pipeline, "campaign_files", lambda: files)
 
 
 @pytest.fixture
