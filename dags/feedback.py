@@ -4,8 +4,8 @@ Collects events (deliveries, bounces, complaints, clicks, answers, unsubscribes)
 pages, applies them, and checks the result: `collect → apply → check_events`. Applying an event adds suppressions,
 withdraws consent, ends enrolments and settles messages whose outcome was unknown.
 
-Beside it `watch` looks at large releases of which a small share went first: it lets the rest follow, or holds it. What
-was held until it was no longer true expires here.
+Beside it `watch` looks at large releases of which a small share went first: it lets the rest follow, or holds it. A campaign of
+whose mail too much bounces, or is called spam, is stopped (docs/gates.md). What was held until it was no longer true expires here.
 
 **When** every 10 minutes, one run at a time. An unsubscribe on the public page is obeyed at once and does not wait
 for this.
@@ -14,7 +14,8 @@ for this.
 - `collect`: a channel's reporting does not answer; what was not collected is collected next time.
 - `apply`: the log names the reason; events stay in the inbox until they are applied.
 - `watch`: a share that went first did badly; the log names the campaign and the counts. The rest is held until somebody
-  approves it anew (docs/approvals.md). Red once; nothing else waits for it.
+  approves it anew (docs/approvals.md). Or a campaign was stopped: `postlude switches` has the counts; mend the cause, then lift it
+  with `postlude go campaign NAME --why ...`. Red once; nothing else waits for it.
 - `check_events`: shares of bounces, complaints or unknown outcomes look wrong; Data Docs shows them. Look before the
   next send.
 

@@ -1,13 +1,16 @@
 """# maintenance: the house kept in order
 
 Frees the claims of workers that died, closes enrolments that are over, and removes Data Docs, reports and rows that have done
-their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain`. Beside it `recommend` counts what is
-bought together, only where new orders touched it (docs/recommendations.md). Nothing that explains a message, a refusal, a consent or
-a suppression is removed here.
+their work (`docs/upkeep.md` says which, and for how long they are kept): `recover → maintain → watch_coupons`. Beside it `recommend`
+counts what is bought together, only where new orders touched it (docs/recommendations.md). Nothing that explains a message, a refusal,
+a consent or a suppression is removed here.
 
 **When** daily at 03:30 UTC, one run at a time.
 
-**When it is red** the log names the reason. Nothing waits for this DAG: mend it during the day and clear the task.
+**When it is red**
+- `watch_coupons`: a coupon pool runs low (stock or budget), or messages wait for a code; the log names the pool, what is left and what to
+  do. Import codes or raise the budget, then clear the task.
+- The others: the log names the reason. Nothing waits for this DAG: mend it during the day and clear the task.
 
 **Running it again is safe**: what is in order stays as it is.
 """
@@ -32,12 +35,18 @@ def maintenance():
         return pipeline.maintain(**run.stamp)
 
     @stage
+    def watch_coupons(run):
+        from postlude import pipeline
+
+        return pipeline.watch_coupons(**run.stamp)
+
+    @stage
     def recommend(run):
         from postlude import pipeline
 
         return pipeline.recommend(**run.stamp)
 
-    recover() >> maintain()
+    recover() >> maintain() >> watch_coupons()
     recommend()
 
 

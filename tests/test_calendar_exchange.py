@@ -177,7 +177,7 @@ def test_the_commands_change_show_take_back_and_foresee(
         assert list((tmp_path / "simulations").glob("*.html"))
         assert "there is no" in run("simulate", "--future", "rosy", code=2)
         past = ("--from", "2020-01-01", "--days", "3", "--future", "replay-history")
-        assert "no run is recorded" in run("simulate", *past, code=2)
+        assert "nothing has happened since 2020-01-01" in run("simulate", *past, code=2)
     finally:
         db.default_engine().dispose()
         db.default_engine.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from datetime import datetime
@@ -211,6 +212,39 @@ def test_a_made_code_of_a_message_that_ended_gives_its_budget_back(world: World)
     )
     assert plan(world, "2026-03-01 10:00")["coupons_reserved"] == 1
     assert codes(world) == {"released": 1, "reserved": 1}
+
+
+@pytest.mark.parametrize(
+    ("pool", "stock", "told"),
+    [
+        ({"kind": "imported", "low_at": 9}, 10, "7 codes left (alarm below 9), 0 messages wait for one; postlude coupons import"),
+        ({"kind": "imported", "low_at": 7}, 10, None),
+        ({"kind": "imported", "low_at": 9, "budget": {"most_codes": 11, "per": "month"}}, 90, "8 codes left (alarm below 9)"),
+        ({"kind": "generated", "low_at": 9, "budget": {"most_codes": 11, "per": "month"}}, 0,
+         "8 codes left (alarm below 9), 0 messages wait for one; raise its budget in include/coupons.yml"),
+        ({"kind": "generated", "low_at": 9, "worth": 10, "budget": {"most_value": 111, "per": "month"}}, 0, "8 codes left (alarm below 9)"),
+        ({"kind": "generated", "low_at": 9, "budget": {"most_codes": 12, "per": "month"}}, 0, None),
+        ({"kind": "generated", "low_at": 0, "budget": {"most_codes": 2, "per": "month"}}, 0, "0 codes left (alarm below 0), 1 message"),
+    ],
+)  # fmt: skip
+def test_a_pool_that_runs_low_by_stock_or_budget_raises_the_alarm(
+    world: World, monkeypatch: pytest.MonkeyPatch, pool: dict[str, Any], stock: int, told: str | None
+) -> None:
+    monkeypatch.setattr(db, "default_engine", lambda: world.engine)
+    declare(world, **pool)
+    stock_up(world, stock)
+    loyal(world, 3)
+    plan(world)
+    world.deliver(campaign("loyalty_join"), now="2026-03-01 12:00")
+    if told is None:
+        assert pipeline.watch_coupons(at("2026-03-02 03:30"), "night", "test") == {"coupon_alarms": 0}
+        return
+    with pytest.raises(InputError, match=re.escape(f"coupon pool club: {told}")):
+        pipeline.watch_coupons(at("2026-03-02 03:30"), "night", "test")
+    assert world.do("select stage, outcome from runs where stage = 'watch_coupons'") == [("watch_coupons", "stopped")]
+    # the budget of the next month is a new one, and nobody waits for a code any more
+    if "budget" in pool and pool["low_at"]:
+        assert pipeline.watch_coupons(at("2026-04-02 03:30"), "month", "test") == {"coupon_alarms": 0}
 
 
 # ---------------------------------------------------------------- concurrency

@@ -170,7 +170,9 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
             "collect": ["apply"], "apply": ["check_events", "watch"], "check_events": [], "watch": [],
         }),
         "report": ("30 6 * * *", {"check_deliveries": ["write_report"], "write_report": []}),
-        "maintenance": ("30 3 * * *", {"recover": ["maintain"], "maintain": [], "recommend": []}),
+        "maintenance": ("30 3 * * *", {
+            "recover": ["maintain"], "maintain": ["watch_coupons"], "watch_coupons": [], "recommend": [],
+        }),
     }  # fmt: skip
     mapped = {dag_id: dag["mapped"] for dag_id, dag in bag["dags"].items() if dag["mapped"]}
     assert mapped == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,46 @@ def test_two_orders_in_a_month_are_asked_about_once(world: World) -> None:
     world.deliver(ask, now="2026-04-01 12:00")
     world.deliver(ask, now="2026-04-06 12:00")
     assert world.states() == [("ask", "sent", None), ("ask", "skipped", "asked_recently")]
+
+
+def test_of_two_questions_that_could_go_today_the_newer_one_goes(world: World) -> None:
+    ana = world.customer()
+    world.order(ana, "2026-03-01", delivered="2026-03-02")
+    world.order(ana, "2026-03-05", delivered="2026-03-07")
+    ask = campaign("feedback_30d")
+    world.plan(ask, "2026-03-08")
+    world.deliver(ask, now="2026-04-06 12:00")  # nothing went for five days
+    assert world.states() == [("ask", "cancelled", "superseded"), ("ask", "sent", None)]
+
+
+def test_a_newer_question_that_went_first_takes_the_older_ones_place(world: World) -> None:
+    ana = world.customer()
+    world.order(ana, "2026-03-01", delivered="2026-03-02")  # a mug: asked about after 30 days
+    world.order(ana, "2026-03-05", delivered="2026-03-16", sku="soap")  # soap: after 7
+    ask = campaign("feedback_30d")
+    world.plan(ask, "2026-03-17")
+    world.deliver(ask, now="2026-03-23 12:00")
+    world.plan(ask, "2026-03-24")
+    assert world.states() == [("ask", "sent", None), ("ask", "cancelled", "superseded")]
+    assert world.do("select exit_reason from enrolments order by anchor_at") == [("left_audience",), ("completed",)]
+
+
+def test_who_orders_every_twenty_days_is_asked_once_in_thirty(world: World) -> None:
+    ana = world.customer()
+    ask = campaign("feedback_30d")
+    for day in range(0, 121, 10):
+        now = at("2026-01-01 12:00") + days(day)
+        if day % 20 == 0:
+            world.order(ana, f"{now - days(3):%Y-%m-%d}", delivered=f"{now - days(1):%Y-%m-%d}")
+        world.plan(ask, now)
+        world.deliver(ask, now=now)
+    went = [row[0] for row in world.do("select handed_over_at from messages where state = 'sent' order by 1")]
+    assert len(went) >= 3
+    assert all(later - earlier >= days(30) for earlier, later in pairwise(went))
+    assert {reason for _, state, reason in world.states() if state in ("cancelled", "skipped")} <= {
+        "asked_recently",
+        "superseded",
+    }
 
 
 def test_a_score_clicked_in_the_mail_is_a_review_and_ends_the_campaign(world: World) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from sqlalchemy import Engine, text
 
 from postlude import audience, db, gifts, happenings, loyalty, recovery
 from postlude.loyalty_rules import load_loyalty, load_recovery
-from world import World, at
+from world import INCLUDE, World, at
 from written import written
 
 NOW = "2026-03-02 12:00"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -45,7 +47,8 @@ def change(world: World, sku: str, when: str, **values: Any) -> None:
     with db.transaction(world.engine) as conn:
         conn.exec_driver_sql(
             "create temporary table staging_products (sku text, name text, category text, price numeric, url text, image_url text, "
-            "in_stock boolean, stock numeric, updated_at timestamptz, _file int, _row int, problems text[] default '{}') on commit drop"
+            "in_stock boolean, stock numeric, cost numeric, updated_at timestamptz, "
+            "_file int, _row int, problems text[] default '{}') on commit drop"
         )
         conn.execute(
             text("""insert into staging_products (sku, name, category, price, url, image_url, in_stock, stock, updated_at)
@@ -229,3 +232,48 @@ def test_a_campaign_starts_from_a_happening_with_its_order_and_ends_when_it_is_o
     world.deliver(late, now="2026-03-02 13:00")
     assert world.states(ana)[-1][1:] == ("cancelled", "over")
     assert world.received(ben) == ["one"]
+
+
+def test_the_sample_shop_has_work_for_every_kind_that_is_documented(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from postlude import intake, recommend, sample
+    from postlude.sources import load_source
+
+    monkeypatch.setenv("POSTLUDE_HOME", str(tmp_path))
+    now = at("2026-05-20 09:30")
+    sample.generate(tmp_path / "sample", 6_000, 7, now)
+    source = load_source(INCLUDE / "sources" / "sample_shop.yml")
+    rules, cases = load_loyalty(), load_recovery()
+    assert rules and cases and rules.gifts
+    rules = rules.model_copy(
+        update={"keep_tier": timedelta(0)}
+    )  # or a tier would be kept for longer than this test looks
+    assert rules.gifts
+    with db.transaction(engine) as conn:
+        intake.extract(conn, source, now, "test")
+        intake.load(conn, source, now, "test")
+    with db.transaction(engine) as conn:
+        recommend.count(conn, now, "test")
+    for moment in (now - timedelta(days=60), now):
+        with db.transaction(engine) as conn:
+            audience.derive_features(conn, moment, "test")
+            conn.exec_driver_sql("analyze")
+            loyalty.update(conn, rules, moment, "test")
+            recovery.update(conn, cases, moment)
+            gifts.draw(conn, rules.gifts, moment)
+            counts = happenings.note(conn, rules, moment)
+    with db.transaction(engine) as conn:
+        found = set(conn.scalars(text("select distinct kind from external_events")))
+        again = happenings.note(conn, rules, now)
+    page = (ROOT / "docs" / "happenings.md").read_text()
+    documented = {
+        kind
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for kind in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert len(documented) == 40
+    # nothing was ever sent, so nobody left a mail unanswered
+    assert documented - found == {"disengaged", "upgraded", "loyalty_left"}, counts
+    assert set(again.values()) == {0}

@@ -259,7 +259,7 @@ def test_balances_equal_the_ledger_after_any_history_also_at_the_same_time(world
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("spend: 900", "spend: 300", 'tiers[2].spend: must be more than that of "regular"'),
+        ("spend: 900", "spend: 299", 'tiers[2].spend: must be more than that of "regular"'),
         ("tier: regular # at", "tier: regulr # at", 'club.tier: there is no tier "regulr"; did you mean "regular"'),
         ("join: {percent: 10}", "join: {percent: 0}", "join.percent"),
         ("gives: thanks", "gives: nothing", "gifts.choices[2].gives"),

@@ -24,6 +24,8 @@ def test_a_preview_shows_every_step_in_every_language_with_links_between(tmp_pat
     assert len(pages) == 4 * 3
     first = pages[0].read_text()
     assert first.count('srcdoc="') == 2
+    (asked, *_) = mail_preview.write_pages("feedback_30d", "", False, "en", "", tmp_path)
+    assert "data:image/svg+xml" in asked.read_text(), "pictures of the sample are drawn; nothing is asked of a network"
     assert all(page.name in first for page in pages)
     assert "지민님, 오랜만이에요" in "".join(page.read_text() for page in pages)
 

@@ -112,6 +112,51 @@ def test_an_order_holds_a_pair_once_and_a_cancelled_one_never(world: World) -> N
     assert count(world)["articles"] == 0
 
 
+def test_the_mail_knows_recommendations_and_the_standing_in_the_club_as_of_its_hand_over(
+    world: World, tmp_path: Path
+) -> None:
+    from types import SimpleNamespace
+
+    from postlude import letter_extras, loyalty
+    from postlude.loyalty_rules import load_loyalty
+    from written import written
+
+    shelf(world, kitchen="pan pot lid")
+    for n in range(4):
+        basket(world, world.customer(f"C{n}"), f"2026-02-0{n + 1}", "pan lid pot")
+    ana, ben = world.customer(), world.customer("Ben")
+    for person in (ana, ben):
+        basket(world, person, "2026-02-20", "pan")
+    with db.transaction(world.engine) as conn:
+        recommend.count(conn, at("2026-03-01"), "test")
+        loyalty.join(conn, ana, at("2026-02-01"), "mira")
+        loyalty.adjust(conn, ana, 120, at("2026-02-01"), "mira", "a present", at("2026-03-20"))
+        loyalty.update(conn, load_loyalty(), at("2026-03-01"), "test")
+    world.do("update products set in_stock = false, price = 7 where sku = 'lid'")  # since the count
+    hello = written(tmp_path, "{event: placed, entry: existing, max_age: 20 days}")
+    world.plan(hello, NOW)
+    letters = [
+        SimpleNamespace(message_id=m, zone="UTC")
+        for (m,) in world.do("select message_id from messages order by customer_id")
+    ]
+    with db.transaction(world.engine) as conn:
+        found = letter_extras.of(conn, letters[-2:], {"t": set(letter_extras.NOTHING)}, at(NOW))
+        assert letter_extras.of(conn, letters, {"t": {"order"}}, at(NOW)) == {}
+    hers, his = (found[letter.message_id] for letter in letters[-2:])
+    assert [(r["sku"], r["reason"], r["because"], r["currency"]) for r in his["recommendations"]] == [
+        ("pot", "similar", "Pan", "EUR")
+    ]
+    assert his["loyalty"] is None
+    standing = hers["loyalty"]
+    assert (standing["points"], standing["tier"], standing["next_tier"], standing["missing"]) == (
+        120,
+        "Friend",
+        "Regular",
+        250,
+    )
+    assert (standing["points_to_next"], standing["expiring"], f"{standing['expires_on']}") == (250, 120, "2026-03-20")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_counted_in_parts_or_from_scratch_is_the_same(world: World, seed: int) -> None:
     """Whatever comes: new orders, late lines, cancellations (also ahead of time), new articles and categories."""

@@ -82,8 +82,9 @@ class Page(HTMLParser):
 # ---------------------------------------------------------------- the shipped mails
 
 
-def test_the_six_shipped_templates_are_there_and_without_fault() -> None:
-    assert names() == SHIPPED
+def test_the_first_shipped_templates_are_there_and_without_fault() -> None:
+    """All others: test_mail_lint.py."""
+    assert set(SHIPPED) <= set(names())
     assert {name: [str(fault) for fault in check(name)] for name in SHIPPED} == {name: [] for name in SHIPPED}
 
 

@@ -221,7 +221,7 @@ def stamp(value: Any) -> datetime | None:
 
 
 def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two weeks through the pipeline, as the DAGs run it, with what can happen: refusals, a lost answer, an unsubscribe, late
+    """Nine days through the pipeline, as the DAGs run it, with what can happen: refusals, a lost answer, an unsubscribe, late
     orders, a pause and a moved delay in the calendar, a plan that needs an approval, a kill switch."""
     monkeypatch.setattr(db, "default_engine", lambda: world.engine)
     monkeypatch.setattr(pipeline, "channel", lambda name: world.post)
@@ -234,19 +234,19 @@ def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
     world.post.answer = answer
     first, run = at("2026-05-20 05:00"), lambda stage, day: f"scheduled/{stage}/{day}"
-    for day in range(15):
+    for day in range(9):
         now = first + days(day)
         world.feed_complete_until(now)
-        if day in (4, 9, 12):
-            who = world.one("select customer_id from customers order by customer_id offset :n limit 1", n=day // 4)
+        if day in (2, 4, 6):
+            who = world.one("select customer_id from customers order by customer_id offset :n limit 1", n=day)
             world.order(who, f"{now - timedelta(hours=3):%Y-%m-%d %H:%M}", delivered=f"{now + days(2):%Y-%m-%d %H:%M}")
-        if day == 6:
+        if day == 4:
             edit(
                 world,
                 now - timedelta(hours=2),
                 {"do": "pause", "campaign": "win_back", "from": f"{now.date()}", "until": f"{(now + days(2)).date()}"},
             )
-        if day == 10:
+        if day == 5:
             edit(world, now + timedelta(hours=1),
                  {"do": "move", "campaign": "win_back", "step": "whats_new", "on_day": 8, "in_flight": "migrate"})  # fmt: skip
         pipeline.derive_features(now, run("segment", day), "test")
@@ -268,12 +268,12 @@ def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
                 )
             else:
                 pipeline.release(path, now, run("plan", day), "test")
-        for hour in (2, 6, 11):
+        for hour in (6, 11):
             moment = now + timedelta(hours=hour)
             world.feed_complete_until(moment)
             pipeline.recover(moment, run("deliver", f"{day}-{hour}"))
             pipeline.deliver(lambda moment=moment: moment, f"w{day}-{hour}", run("deliver", f"{day}-{hour}"), "test")
-            if hour == 6 and day % 5 == 2 and world.post.taken:
+            if hour == 6 and day % 3 == 2 and world.post.taken:
                 message = world.post.taken[-1][0].message_id
                 said = moment + timedelta(minutes=5)
                 event = {"kind": "unsubscribed", "message_id": str(message), "at": said.isoformat()}
@@ -298,6 +298,8 @@ def edit(world: World, now: datetime, change: dict[str, Any]) -> None:
         calendar.save(conn, draft, now)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_past_window_replayed_gives_the_ledger_row_for_row(
     world: World, database: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,17 +312,17 @@ def test_a_past_window_replayed_gives_the_ledger_row_for_row(
         settings.cache_clear()
     before = everything(database)
     world.engine.dispose()
-    wanted = simulate.Wanted(at("2026-05-25 03:00"), days=9, future="replay-history")
+    wanted = simulate.Wanted(at("2026-05-23 03:00"), days=6, future="replay-history")
     monkeypatch.setenv("POSTLUDE_APPROVAL", "strict")
     settings.cache_clear()
     story = simulate.run(database, wanted)
     settings.cache_clear()
     replay = story.summary["replay"]
     assert (replay["different"], replay["missing"], replay["added"]) == ([], 0, 0)
-    assert replay["same"] == replay["rows"] > 20
+    assert replay["same"] == replay["rows"] > 10
     assert replay["late_by_at_most_seconds"] == 0
     states = story.summary["totals"]
-    assert states.keys() >= {"sent", "scheduled", "cancelled"}  # something happened in the window
+    assert states.keys() >= {"sent", "scheduled"} and len(states) > 2  # something happened in the window
     assert everything(database) == before
 
 
@@ -331,12 +333,12 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     shop(world)
     world.plan(campaign("feedback_30d"), "2026-05-31 05:00")
     move = {"do": "move", "campaign": "feedback_30d", "step": "ask", "on_day": 37, "in_flight": "migrate"}
-    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-20"}
+    closed = {"do": "pause", "campaign": "win_back", "from": "2026-06-04", "until": "2026-06-12"}
     now = at(FIRST)
     with db.transaction(world.engine) as conn:
         draft = calendar.propose(conn, [move, closed], by="ana", why="x", base=0, now=now)
     world.engine.dispose()
-    wanted = simulate.Wanted(now, days=19)
+    wanted = simulate.Wanted(now, days=17)
     found = contract.compare(database, draft.after, wanted)
     assert calendar_is_untouched(world)
     with db.transaction(world.engine) as conn:
@@ -356,7 +358,8 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     both = rows[(rows["state_b"] == "sent") & (rows["state_a"] == "sent") & (rows["campaign_b"] == "feedback_30d")]
     gone = both[both["handed_over_at_b"].dt.date != both["handed_over_at_a"].dt.date]
     assert sum(n for (name, *_), n in moved.items() if name == "feedback_30d") == len(gone) > 0
-    assert {b - a for (name, a, b) in moved if name == "feedback_30d"} == {7}, moved
+    spans = {b - a for (name, a, b) in moved if name == "feedback_30d"}
+    assert 7 in spans and spans <= {6, 7}, moved  # 6: was a day overdue when the calendar changed
     assert any("from day 30 to day 37 (feedback_30d/ask)" in line for line in found.words)
     lost = {(r["step"], r["reason"]): r["customers"] for r in found.figures["lost"] if r["campaign"] == "win_back"}
     assert lost and {reason for _, reason in lost} == {"too_late"}, lost
@@ -367,7 +370,7 @@ def test_what_the_contract_says_is_what_the_next_simulation_shows(world: World, 
     )
     assert flying["move"] + flying["later"] > 0
     same = contract.differences(real, real, draft.after, wanted) | {"in_flight": []}
-    assert contract.in_words(same) == ["nothing changes for anybody from 2026-06-01 to 2026-06-20"]
+    assert contract.in_words(same) == ["nothing changes for anybody from 2026-06-01 to 2026-06-18"]
 
 
 def calendar_is_untouched(world: World) -> bool:

@@ -352,6 +352,26 @@ def test_a_rejected_plan_is_cancelled_and_is_not_planned_again(world: World) -> 
     assert world.one("select count(*) from approval_decisions") == 1
 
 
+@pytest.mark.parametrize("some_went", [False, True])
+def test_a_rejected_plan_takes_its_control_group_with_it_unless_some_of_it_went_before(
+    world: World, defaults: pytest.MonkeyPatch, some_went: bool
+) -> None:
+    no_canary(defaults)
+    back = one_step(needs_fresh_orders=False)
+    back = back.model_copy(update={"audience": back.audience.model_copy(update={"holdout": 0.3})})
+    history(world, back, 110)
+    lapse(world, 640)
+    approval = plan(world, back)["approval"]
+    ghosts = world.one("select count(*) from ghost_messages where state = 'scheduled'")
+    assert ghosts > 30
+    if some_went:
+        answer(world, approval, at_most=5)
+        approval = plan(world, back, "2026-06-01 12:00")["approval"]
+    assert answer(world, approval, approve=False, now="2026-06-01 12:30")["cancelled"] == 640 - ghosts - 5 * some_went
+    told = world.do("select state, reason, count(*) from ghost_messages group by 1, 2")
+    assert told == [("scheduled", None, ghosts) if some_went else ("cancelled", "not_approved", ghosts)]
+
+
 def test_what_nobody_approved_expires_with_the_reason(world: World) -> None:
     back, approval = asked(world)
     watch(world, "2026-06-03 10:00")

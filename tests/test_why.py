@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from typer.testing import CliRunner
 
-from postlude import db, report, why
+from postlude import cli, db, report, switch, why
 from postlude.errors import InputError
 from postlude.settings import settings
 from test_flow import lapsing
@@ -18,7 +19,9 @@ from written import written
 ROOT = Path(__file__).resolve().parents[1]
 STATES = {"sending", "sent", "failed", "cancelled", "skipped", "expired", "held", "scheduled", "unknown", "went"}
 NO_REASONS = {"enrolled", "treated", "holdout", "once", "completed", "goal_met", "left_audience", "suppressed", "stopped", "ambiguous",
-              "released", "hard", "marketing"}  # fmt: skip
+              "released", "hard", "marketing",
+              # why a product is recommended, and groups of ratings
+              "bestseller", "category_bestseller", "bought_together", "promoter", "passive", "detractor"}  # fmt: skip
 
 
 @pytest.fixture
@@ -66,6 +69,36 @@ def test_why_shows_a_stale_feed_a_closed_window_and_an_order(world: World) -> No
     assert any(
         predicate.endswith("still open for it") and verdict == ("no", "returned") for predicate, verdict in told.items()
     )
+
+
+def test_why_names_the_kill_switch_that_was_thrown_and_only_while_it_was(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = lapsing(world)
+    world.plan(campaign("win_back"), "2026-06-01 08:30")
+    with db.transaction(world.engine) as conn:
+        switch.stop(conn, "channel", "email", "relay on fire", "Ben", at("2026-06-01 09:00"))
+        switch.stop(conn, "campaign", "feedback_30d", "wrong item", "Ben", at("2026-06-01 09:00"))
+    with db.transaction(world.engine) as conn:
+        switch.go(conn, "channel", "email", "the fire is out", "Ben", at("2026-06-01 11:00"))
+    assert trace(world, ana, "win_back", "2026-06-01 08:59")["not stopped"] == ("yes", "no stop is in force for it")
+    assert trace(world, ana, "win_back", "2026-06-01 10:00")["not stopped"] == ("no", "channel email: relay on fire")
+    assert trace(world, ana, "win_back", "2026-06-01 12:00")["not stopped"] == ("yes", "no stop is in force for it")
+    both = trace(world, ana, "feedback_30d", "2026-06-01 10:00")["not stopped"]
+    assert both == ("no", "channel email: relay on fire; campaign feedback_30d: wrong item")
+
+    # the command line says it too; the file STOP speaks of now, and not of the past
+    (tmp_path / "STOP").write_text("campaign win_back # wrong price")
+    monkeypatch.setattr(db, "default_engine", lambda: world.engine)
+    monkeypatch.setattr(switch, "stop_file", lambda: tmp_path / "STOP")
+    monkeypatch.setattr(cli, "_ready", lambda: None)
+
+    def told(*more: str) -> str:
+        return CliRunner().invoke(cli.app, ["why", str(ana), "win_back", "--json", *more]).stdout
+
+    assert '"campaign win_back: wrong price"' in told()
+    assert '"no stop is in force for it"' in told("--at", "2026-06-01T08:00")
+    assert '"channel email: relay on fire"' in told("--at", "2026-06-01T10:00")
 
 
 def test_why_finds_people_by_their_address_and_never_prints_it(world: World) -> None:

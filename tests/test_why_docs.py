@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from crowd import plain
-from postlude import db, why
+from postlude import db, switch, why
 from postlude.calendar import Pause, Pressure
 from postlude.campaign import Campaign
 from test_flow import lapsing
@@ -114,6 +114,16 @@ def paused(world: World) -> Told:
     return ana, back, "2026-06-01 10:00"
 
 
+def stopped(world: World) -> Told:
+    ana = lapsing(world)
+    back = campaign("win_back")
+    world.plan(back, "2026-06-01 08:30")
+    with db.transaction(world.engine) as conn:
+        switch.stop(conn, "campaign", "win_back", "wrong price in the mail", "Ben", at("2026-06-01 09:00"))
+    world.deliver(back, now="2026-06-01 09:30")
+    return ana, back, "2026-06-01 10:00"
+
+
 def returned(world: World) -> Told:
     ana = world.customer()
     order = world.order(ana, "2026-05-01", delivered="2026-05-03")
@@ -135,6 +145,7 @@ SITUATIONS: dict[str, Callable[[World], Told]] = {
     "Another campaign has the place": enough_for_now,
     "She is in the control group": left_alone,
     "The campaign is paused": paused,
+    "Somebody pulled the kill switch": stopped,
     "She sent the item back": returned,
 }
 

@@ -114,7 +114,7 @@ def shoot(page: Page, mail: str, look: Look, part: str = "") -> bytes:
         height = page.evaluate("document.documentElement.scrollHeight")
         box = {"x": 0, "y": 0, "width": look.width, "height": height}
     session = page.context.new_cdp_session(page)
-    for quality in (72, 55, 40, 25):
+    for quality in (72, 55, 40):
         shot = session.send(
             "Page.captureScreenshot",
             {"format": "webp", "quality": quality, "captureBeyondViewport": True, "clip": {**box, "scale": 1}},

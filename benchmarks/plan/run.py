@@ -63,6 +63,7 @@ def main() -> None:
     ask.add_argument(
         "--messages", type=int, default=1_000_000, help="so many messages per campaign (default 1,000,000)"
     )
+    ask.add_argument("--only", choices=("feedback_30d", "win_back"), help="one campaign; default: both")
     ask.add_argument(
         "--folder", type=Path, help="where the database goes; default: a temporary folder, removed at the end"
     )
@@ -76,6 +77,8 @@ def main() -> None:
         for name, prepare, people in (
             ("feedback_30d", feedback, wanted.messages), ("win_back", win_back, wanted.messages // 4)
         ):  # fmt: skip
+            if wanted.only not in (None, name):
+                continue
             url = server.set(database=f"bench_{name}")
             db.create_database(url)
             db.migrate(url)

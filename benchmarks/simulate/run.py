@@ -50,6 +50,22 @@ SHOP = (
 )
 
 
+def server_cpu(data: Path) -> float:
+    """CPU seconds of the server and of all its processes, those that are gone included (Linux)."""
+    postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
+    total = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            rest = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(stat.parent.name) == postmaster:
+            total += sum(map(int, rest[11:15]))
+        elif int(rest[1]) == postmaster:
+            total += sum(map(int, rest[11:13]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--customers", type=int, default=100_000)
@@ -81,12 +97,14 @@ def main() -> None:
         engine.dispose()
         asked = simulate.Wanted(NOW, wanted.days, wanted.future)  # type: ignore[arg-type]
         profiler = cProfile.Profile()
+        server_before = server_cpu(home / "postgres")
         began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         if wanted.profile:
             profiler.enable()
         story = simulate.run(url, asked)
         profiler.disable()
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+        server_used = server_cpu(home / "postgres") - server_before
         if wanted.statements:
             lines = (home / "postgres" / "log").read_text(errors="replace").splitlines()
             times = [
@@ -104,6 +122,7 @@ def main() -> None:
         table.add_row(what, f"{seconds:,.1f}")
     table.add_row("all, with the copy and the result", f"{wall:,.1f}")
     table.add_row("CPU of this process", f"{after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime:,.1f}")
+    table.add_row("CPU of the server", f"{server_used:,.1f}")
     console = Console(width=120)
     console.print(
         f"{wanted.customers:,} customers, {wanted.days} days, {wanted.future}: {story.summary['totals']}, {story.summary['passes']} passes"

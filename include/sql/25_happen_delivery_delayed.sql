@@ -34,6 +34,11 @@ with waiting as (
         and o.paid_at <= :now
         and o.marketplace is null
         and (o.cancelled_at is null or o.cancelled_at > :now)
+        -- cheap, so that few are looked at closer
+        and (
+            o.promised_on < cast(cast(:now as timestamptz) at time zone 'UTC' as date)
+            or exists (select 1 from external_events as k where k.order_id = o.order_id and k.kind = 'carrier_exception')
+        )
         and delivered_at(o.order_id, :now) is null
         -- where a source tells no deliveries, nothing is late
         and exists (

@@ -33,23 +33,50 @@ with steps as (
     where v.campaign_id = :campaign and v.definition -> 'steps' @> jsonb_build_array(jsonb_build_object('id', t.id))
 ),
 
+missing as materialized (
+    select u.*, t.step_id, false as moved
+    from under_way as u
+    inner join steps as t on u.version = t.version
+    where
+        not exists (
+            select 1 from messages as m where m.enrolment_id = u.enrolment_id and m.step_id = t.step_id
+        )
+        and not exists (
+            select 1 from ghost_messages as g where g.enrolment_id = u.enrolment_id and g.step_id = t.step_id
+        )
+    union all
+    select u.*, t.step_id, true
+    from steps as t
+    inner join under_way as u on t.version = u.version
+    inner join messages as m on u.enrolment_id = m.enrolment_id and t.step_id = m.step_id
+    where m.state in ('scheduled', 'held') and m.lost_answers = 0 and m.planned_at < t.moved_since
+    union all
+    select u.*, t.step_id, true
+    from steps as t
+    inner join under_way as u on t.version = u.version
+    inner join ghost_messages as g on u.enrolment_id = g.enrolment_id and t.step_id = g.step_id
+    where g.state = 'scheduled' and g.planned_at < t.moved_since
+),
+
 -- the main item of an order is its dearest line; looked up once per order, and only where a step asks for it
 main as materialized (
     select distinct on (u.enrolment_id)
         u.enrolment_id,
         p.category
-    from under_way as u
+    from (
+        select distinct n.enrolment_id, n.order_id, n.source_id
+        from missing as n
+        inner join steps as t on n.version = t.version and n.step_id = t.step_id and t.by_category is not null
+    ) as u
     inner join order_lines as l on u.order_id = l.order_id and l.counted
     inner join products as p on l.sku = p.sku and u.source_id = p.source_id
-    where exists (select 1 from steps as t where t.by_category is not null)
     order by u.enrolment_id, l.quantity * l.unit_price desc, l.line_key
 ),
 
-missing as (
+wanted as (
     select
-        u.*,
+        n.*,
         main.category,
-        t.step_id,
         t.channels,
         t.template,
         t.variants,
@@ -62,21 +89,10 @@ missing as (
         t.previous,
         t.event,
         t.otherwise,
-        t.patience,
-        x.planned_at is not null as moved
-    from under_way as u
-    inner join steps as t on u.version = t.version
-    left join main on u.enrolment_id = main.enrolment_id
-    left join lateral (
-        select m.planned_at, m.state in ('scheduled', 'held') and m.lost_answers = 0 as open
-        from messages as m
-        where m.enrolment_id = u.enrolment_id and m.step_id = t.step_id
-        union all
-        select g.planned_at, g.state = 'scheduled'
-        from ghost_messages as g
-        where g.enrolment_id = u.enrolment_id and g.step_id = t.step_id
-    ) as x on true
-    where x.planned_at is null or (x.open and x.planned_at < t.moved_since)
+        t.patience
+    from missing as n
+    inner join steps as t on n.version = t.version and n.step_id = t.step_id
+    left join main on n.enrolment_id = main.enrolment_id
 ),
 
 -- from when a step counts: the anchor, or what it waits for; no row yet for what must still be waited for
@@ -93,7 +109,7 @@ started as (
             when p.told_at is null then 'previous_not_sent'
             when (e.came_at is null or e.came_at > p.told_at + n.patience) and n.otherwise = 'skip' then 'event_did_not_come'
         end as given_up
-    from missing as n
+    from wanted as n
     cross join lateral (
         select
             max(m.handed_over_at) filter (where m.state in ('sent', 'unknown')) as told_at,

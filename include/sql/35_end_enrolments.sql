@@ -23,7 +23,8 @@ with under_way as (
     where e.exited_at is null and e.campaign_id = any(cast(:campaigns as text []))
 ),
 
-facts as (
+-- materialized: written out into each place that asks for it, the plan is eight times as large
+facts as materialized (
     select
         u.enrolment_id,
         coalesce(

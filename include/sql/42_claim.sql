@@ -31,7 +31,7 @@ versions as materialized (
         v.version,
         v.definition,
         v.definition -> 'exit_on' as exit_on,
-        v.definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low'] as passage_ends,
+        v.definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded'] as passage_ends,
         v.definition -> 'stop_while' as stop_while,
         v.definition ->> 'topic' as topic,
         v.definition ->> 'at_most_every_seconds' as every

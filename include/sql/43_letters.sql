@@ -155,7 +155,8 @@ left join lateral (
     where
         x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
         and cast(:with_facts as boolean)
-    order by x.known_at, x.source_id, x.event_key
+    -- two events of one instant (a second new ETA) are told apart by the anchor
+    order by e.anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key
     limit 1
 ) as happened on true
 where m.message_id = any(cast(:ids as uuid []))

@@ -11,7 +11,7 @@ with told as (
     from messages as m
     where
         m.state in ('sent', 'unknown', 'failed')
-        or (m.state = 'skipped' and m.reason = 'cannot_render')
+        or (m.state = 'skipped' and m.reason in ('cannot_render', 'claim_outdated'))
     group by m.enrolment_id
     union all
     select g.enrolment_id, min(g.went_at)

@@ -89,7 +89,7 @@ def chart(shown: list[dict[str, Any]]) -> Any:
         y=alt.Y("name:N", title=None, sort=None),
         color=alt.Color("dimension:N", legend=None, scale=alt.Scale(range=["#2f6db3", "#4c9f70"])),
     )
-    share = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format="%")}
+    share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format="%")}
     points = base.mark_point(filled=True, size=70).encode(x=alt.X("share:Q", title="four or five stars", **share))
     lines = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **share), x2="high:Q")
     return (lines + points).properties(width=520, height=22 * len(cells))

@@ -11,6 +11,7 @@ from postlude.calendar import Calendar, load_calendar
 from postlude.campaign import Campaign, Step
 from postlude.conditions import ABOUT_AN_ORDER, EVENT, FACTS, Condition, operator_faults
 from postlude.errors import Fault, InputError
+from postlude.event_kinds import EVENTS
 from postlude.rendering import short
 from postlude.settings import settings
 from postlude.yamlfile import did_you_mean
@@ -34,7 +35,7 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
                 found += short.check(template, channel)
     found += [
         Fault(file, yamlfile.line_of(path, place), yamlfile.key_of(place), what)
-        for place, what in _promoting(campaign, names)
+        for place, what in (*_promoting(campaign, names), *_untold(campaign, names))
     ]
     return list(dict.fromkeys(found))
 
@@ -49,8 +50,8 @@ def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str
                 continue
             try:
                 held = rendering.promotions(template)
-            except rendering.TemplateFault:
-                continue  # told by itself
+            except InputError:
+                continue  # a broken template or theme is told by itself
             if held:
                 key = "template" if step.template else "variants"
                 yield (
@@ -60,6 +61,24 @@ def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str
                         'template, or write "promotes: true" and keep an alternative for who did not agree to marketing'
                     ),
                 )
+
+
+def _untold(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str]]:
+    """What letters say of an event that events of this kind never tell."""
+    told = EVENTS.get(campaign.trigger.external or "")
+    if told is None:
+        return
+    for number, step in enumerate(campaign.steps):
+        for template in step.templates if "email" in campaign.offers(step) else ():
+            try:
+                used = rendering.used_names(template) if template in names else set()
+            except rendering.TemplateFault:
+                continue  # told by itself
+            for name in sorted(used):
+                key = name.removeprefix(EVENT)
+                if name.startswith(EVENT) and key not in (*told, "kind", "on", "get"):
+                    what = f'{template} says {name}, which "{campaign.trigger.external}" does not tell{did_you_mean(key, told)}'
+                    yield ("steps", number, "template" if step.template else "variants"), what
 
 
 def _channels_of(campaign: Campaign, template: str) -> list[str]:
@@ -132,6 +151,9 @@ def _conditions(campaign: Campaign) -> Iterator[tuple[Place, str]]:
                     at,
                     f"{leaf.feature} is what an outside event told, and this trigger is none: it would never be known",
                 )
+            told, key = EVENTS.get(campaign.trigger.external or ""), leaf.feature.removeprefix(EVENT)
+            if told is not None and key not in told:
+                yield at, f'"{campaign.trigger.external}" tells no {leaf.feature}{did_you_mean(key, told)}'
             continue
         if leaf.feature not in kinds:
             yield at, f'there is no feature "{leaf.feature}"{did_you_mean(leaf.feature, kinds)}'

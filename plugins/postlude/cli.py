@@ -406,7 +406,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Why a customer got a message, or not: each predicate as it holds, and everything stored."""
-    from postlude import pipeline
+    from postlude import pipeline, switch
     from postlude import why as reasons
     from postlude.campaign import load_campaign
 
@@ -415,9 +415,10 @@ def why(
     calendar = pipeline.calendar(now)
     traces = []
     with db.transaction() as conn:
+        stops = switch.at(conn, now if as_of or at else None)
         for person in reasons.people(conn, customer):
             for file in _campaigns(campaign):
-                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now)
+                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now, stops)
                 traces.append((person, Path(file).stem, lines))
     if as_json:
         show(

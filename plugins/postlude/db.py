@@ -178,10 +178,8 @@ class Pipe:
     def __init__(self, on: Engine) -> None:
         """Raises Unavailable if there is no server."""
         with _unavailable():
-            kept = on.connect()
-        self._raw: psycopg.Connection[Any] = kept.connection.driver_connection  # type: ignore[assignment]
-        kept.detach()  # it is ours: what is set on it does not come back to the pool
-        self._kept = kept
+            self._kept = on.connect()
+        self._raw: psycopg.Connection[Any] = self._kept.connection.driver_connection  # type: ignore[assignment]
         self._raw.rollback()
         self._raw.autocommit = True  # all up to the end of the pipeline is one transaction
         # few statements, again and again, for a few rows each, found by their keys however large the tables were when the plan
@@ -205,7 +203,12 @@ class Pipe:
             raise
 
     def close(self) -> None:
+        """Back to the pool as it came, with the statements it has prepared; what is broken does not go back."""
         with contextlib.suppress(Exception):
+            try:
+                self._raw.autocommit = False
+            except Exception:
+                self._kept.invalidate()
             self._kept.close()
 
 

@@ -8,7 +8,7 @@ is durable before `intend` returns, and its dot follows directly: of a dead work
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -110,11 +110,6 @@ class Ledger:
                     self._commit()
             if settlement.error:
                 raise settlement.error
-
-    def together(self, entries: Sequence[Intent | Settlement]) -> None:
-        """Commit these as one group, now. Raises what the database raised."""
-        with self._committing:
-            self._write(list(entries))
 
     def flush(self) -> None:
         """Commit what waits. Raises what befell a settlement since the last time; what was to be settled is left to recovery."""

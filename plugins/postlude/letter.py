@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from postlude import dkim, legal, letter_facts, rendering, tokens
+from postlude import claims, dkim, legal, letter_facts, rendering, tokens
 from postlude.campaign import Coupon
 from postlude.errors import InputError
 from postlude.message import Address, Message, envelope
@@ -34,6 +35,7 @@ class Desk:
         self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
         self._houses: dict[str, House] = {}
         self._law: legal.Law | None = None
+        self.goods: claims.Catalogue = {}  # what the catalogue says now of what events told
         self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
     def house(self, shop: str) -> House:
@@ -66,9 +68,11 @@ class Desk:
         marketing = letter.kind == "marketing" or bool(step.get("promotes"))
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
-            content = template.fill(
-                _context(letter, definition, links, coupon, now, template.uses) | self.extras.get(letter.message_id, {})
-            )
+            context = _context(letter, definition, links, coupon, now, template.uses)
+            context |= self.extras.get(letter.message_id, {})
+            if self.goods:
+                context = claims.fresh(context, self.goods, letter.source_id, template.uses)
+            content = template.fill(context)
         else:
             context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
@@ -100,6 +104,21 @@ class Desk:
         )
         return message, coupon["code"] if coupon else None
 
+    def preview(self, letter: Row[Any], now: datetime, locale: str, code: str) -> rendering.Content:
+        """The mail as `write` would make it, in this language, with links that lead nowhere and a code that is no coupon.
+
+        Raises as `write` does.
+        """
+        definition = definition_of(letter)
+        step = next(s for s in definition["steps"] if s["id"] == letter.step_id)
+        coupon = _coupon(step, letter, now)
+        links = Links(letter, self.house(letter.source_id).theme)
+        links.update(rendering.samples()["ana"]["links"])
+        template = self._template(letter.template, locale, letter.source_id)
+        context = _context(letter, definition, links, coupon and {**coupon, "code": code}, now, template.uses)
+        context |= self.extras.get(letter.message_id, {})
+        return template.fill(context)
+
     def signed(self, message: Message, raw: bytes) -> bytes:
         """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
         config = settings()
@@ -125,14 +144,14 @@ class Desk:
         return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
 
     def speaks_of(self, template: str, channel: str = "email") -> frozenset[str]:
-        """The variables, by their first names, that the template uses in any language; all of them where it is no mail."""
+        """The variables that the template uses in any language, as rendering.Compiled.uses; all of them where it is no mail."""
         if channel != "email":
-            return _ALL_NAMES
+            return _ALL
         try:
             found = rendering.in_all_languages(template, rendering.load_theme())
-            return frozenset(path.partition(".")[0].removesuffix("[]") for ready in found for path in ready.uses)
+            return frozenset(path for ready in found for path in ready.uses)
         except InputError:
-            return _ALL_NAMES  # somebody will be told at the first letter
+            return _ALL  # somebody will be told at the first letter
 
     def _template(self, name: str, locale: str, shop: str) -> rendering.Compiled:
         known = self._templates.get((name, locale, shop))
@@ -176,16 +195,22 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_ALL_NAMES = frozenset(path.partition(".")[0].removesuffix("[]") for path in _ALL)
 _LINKS = ("unsubscribe", "preferences", "score", "shop")
 
 
+def asks(uses: Collection[str]) -> bool:
+    """Does a template with these variables ask for what costs as much as all else that is known of a message?"""
+    return any(
+        p.partition(".")[0].removesuffix("[]") in letter_facts.NAMES and p not in letter_facts.AT_HAND for p in uses
+    )
+
+
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], bool]:
-    """Of these paths (rendering.CONTEXT) the links, and whether there is anything of the order or event."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], bool]:
+    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event, and whether more than is at hand."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return tuple(n for n in _LINKS if n in named or "links" in uses), not roots.isdisjoint(letter_facts.NAMES)
+    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots, asks(uses)
 
 
 def _context(
@@ -198,7 +223,7 @@ def _context(
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, with_facts = _needs(uses)
+    linked, wanted, more = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
@@ -213,10 +238,12 @@ def _context(
         "step": {"id": letter.step_id},
         "why": line(definition["why"]),
     }
-    if with_facts:
+    if wanted and not more:
+        context["order"] = rendering.plain(letter_facts.order_at_hand(letter))
+    elif wanted:
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context |= rendering.plain(letter_facts.facts(letter, definition))
+        context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
     return context
 
 

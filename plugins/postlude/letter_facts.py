@@ -6,18 +6,25 @@ The names are those of rendering.CONTEXT; whatever the shop did not tell is None
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row
 
+from postlude.event_kinds import EVENTS
+
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # what `facts` tells
 NAMES = frozenset({
     "order", "item", "items", "shipment", "shipments", "refund", "bill", "rating", "event", "product", "cart", "notice", "contact",
 })  # fmt: skip
+# of these the row of a message knows without further questions
+AT_HAND = frozenset(
+    f"order.{part}"
+    for part in ("?", "number", "placed_on", "delivered_on", "promised_on", "currency", "payment", "url")
+)
 BILLS = ("payment_failed", "renewal_due")  # events that ask for money
 
 
@@ -28,27 +35,45 @@ def local_day(at: datetime | str | None, zone: str) -> date | None:
     return at.astimezone(ZoneInfo(zone)).date() if at else None
 
 
-def facts(letter: Row[Any], definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything about the order and the event this message is about; definition: of the campaign."""
+def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES) -> dict[str, Any]:
+    """What `names` ask for of the order and the event this message is about; definition: of the campaign."""
     parcels = [_parcel(row, number, letter) for number, row in enumerate(letter.shipments or (), 1)]
-    mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
     event = _event(letter) if letter.event is not None else None
     items = letter.items
-    return {
-        "order": _order(letter, parcels) if letter.order_number else None,
-        "item": items[0] if items else None,
-        "items": items,
-        "shipment": mine or (parcels[0] if len(parcels) == 1 else None),
-        "shipments": parcels,
-        "refund": _refund(letter, event),
-        "bill": _bill(event) if letter.event_kind in BILLS else None,
-        "rating": {"score": letter.score} if letter.score is not None else None,
-        "event": event,
-        "product": _product(event, letter.currency),
-        "cart": _cart(event, letter.currency),
-        "notice": _notice(event),
-        "contact": _contact(event, definition.get("contact")),
+    known: dict[str, Callable[[], Any]] = {
+        "order": lambda: _order(letter, parcels) if letter.order_number else None,
+        "item": lambda: items[0] if items else None,
+        "items": lambda: items,
+        "shipment": lambda: _shipment(letter, parcels),
+        "shipments": lambda: parcels,
+        "refund": lambda: _refund(letter, event),
+        "bill": lambda: _bill(event) if letter.event_kind in BILLS else None,
+        "rating": lambda: {"score": letter.score} if letter.score is not None else None,
+        "event": lambda: event,
+        "product": lambda: _product(event, letter.currency),
+        "cart": lambda: _cart(event, letter.currency),
+        "notice": lambda: _notice(event),
+        "contact": lambda: _contact(event, definition.get("contact")),
     }
+    return {name: known[name]() for name in names}
+
+
+def order_at_hand(letter: Row[Any]) -> dict[str, Any] | None:
+    """The order, as far as AT_HAND."""
+    return letter.order_number and {
+        "number": letter.order_number,
+        "placed_on": local_day(letter.placed_at, letter.zone),
+        "delivered_on": local_day(letter.delivered_at, letter.zone),
+        "promised_on": letter.promised_on,
+        "currency": letter.order_currency,
+        "payment": letter.payment,
+        "url": letter.order_url,
+    }
+
+
+def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
+    return mine or (parcels[0] if len(parcels) == 1 else None)
 
 
 def _order(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,21 +83,15 @@ def _order(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]:
         ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at), ("shipped", left)
     )  # fmt: skip
     return {
-        "number": letter.order_number,
+        **(order_at_hand(letter) or {}),
         "state": next((state for state, reached in states if reached), "paid"),
-        "placed_on": local_day(letter.placed_at, letter.zone),
         "shipped_on": min(left, default=None),
-        "promised_on": letter.promised_on,
-        "delivered_on": local_day(letter.delivered_at, letter.zone),
-        "currency": letter.order_currency,
         "subtotal": subtotal,
         "shipping": letter.shipping_amount,
         "discount": letter.discount_amount,
         "tax": letter.tax_amount,
         "total": letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or subtotal,
-        "payment": letter.payment,
         "address": [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
-        "url": letter.order_url,
     }
 
 
@@ -106,8 +125,8 @@ def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _event(letter: Row[Any]) -> dict[str, Any]:
-    """The details as told, days as dates; and what it is and when."""
-    told = {
+    """The details as told, days as dates, what was not told None; and what it is and when."""
+    told = dict.fromkeys(EVENTS.get(letter.event_kind, ())) | {
         key: date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
         for key, value in letter.event.items()
     }

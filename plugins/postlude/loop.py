@@ -111,8 +111,10 @@ class Loop(Lanes[Item], Generic[Item, P]):
         super().__exit__(*error)
         self._to_ledger.put(None)
         if not any(thread.is_alive() for thread in self._threads):
+            with self._change:  # a stop may still ring; the number may soon be somebody else's
+                bell, self._bell = self._bell, -1
+            os.close(bell)
             self._poll.close()
-            os.close(self._bell)
 
     def put(self, items: Iterable[Item]) -> None:
         with self._change:
@@ -140,7 +142,9 @@ class Loop(Lanes[Item], Generic[Item, P]):
             self._current.rests_until = monotonic() + seconds
 
     def _ring(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        with self._change:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     # -- the ledger's thread
 

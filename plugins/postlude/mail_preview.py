@@ -14,9 +14,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
-from postlude import channels, db, enrolment, outbox, pipeline, preview, rendering, why, yamlfile
+from postlude import channels, db, enrolment, letter_extras, pipeline, preview, rendering, why, yamlfile
 from postlude.campaign import Campaign, Step, load_campaign
 from postlude.errors import InputError
+from postlude.letter import Desk
 from postlude.message import Address, Message, to_bytes
 from postlude.rendering import words
 from postlude.settings import settings
@@ -63,7 +64,7 @@ def send_test(campaign: str, to: str, customer: str, locale: str, step: str) -> 
     with channels.channel(module).connect(url) as send:
         for mail in _mails(campaign, customer, False, locale or "en", step):
             message = _test(mail, to)
-            outcome = send(message, outbox._signed(message, to_bytes(message)), lambda: None)
+            outcome = send(message, Desk().signed(message, to_bytes(message)), lambda: None)
             if outcome.kind != "accepted":
                 raise InputError(f"{mail.name}: not accepted: {outcome.reply or outcome.kind}")
             sent.append(mail.name)
@@ -96,7 +97,7 @@ def _mails(campaign: str, customer: str, awkward: bool, locale: str, step: str) 
         yield from _for_customer(spec, [(part, name) for part, name in parts if part], customer, locale)
         return
     theme = rendering.load_theme()
-    for part, template in parts:
+    for _, template in parts:
         base = settings().include / "templates" / template
         languages = [locale] if locale else sorted({words.DEFAULT_LANGUAGE, *words.languages(base)})
         for language in languages:
@@ -104,8 +105,6 @@ def _mails(campaign: str, customer: str, awkward: bool, locale: str, step: str) 
                 context = preview.person(template, language, who)
                 if spec:
                     context |= {"why": spec.why or context["why"], "campaign": {"id": spec.id, "name": spec.name}}
-                if part and part.coupon:
-                    context["coupon"] = context["coupon"] | {"percent": part.coupon.percent}
                 name = f"{template} {language}" + (f" {who}" if awkward else "")
                 yield _rendered(name, spec, template, context, language, theme)
 
@@ -116,20 +115,20 @@ def _for_customer(spec: Campaign, parts: list[tuple[Step, str]], customer: str, 
         person = why.people(conn, customer)[0]
         enrolment.remember_version(conn, spec, now)
         for part, template in parts:
-            letter = _letter(conn, spec, part, template, person.customer_id, now)
-            theme = rendering.load_theme(shop=letter.source_id)
-            coupon = None
-            if part.coupon:
-                until = outbox._local(now + part.coupon.valid, letter.zone)
-                coupon = {"code": CODE, "percent": part.coupon.percent, "expires_on": until}
-            context = outbox._context(letter, spec.definition(), theme, coupon, now)
-            context["links"] = rendering.samples(template)["ana"]["links"]
+            letter, desk = _letter(conn, spec, part, template, person.customer_id, now)
             language = locale or letter.locale
-            yield _rendered(f"{template} {language} customer", spec, template, context, language, theme)
+            name = f"{template} {language} customer"
+            try:
+                content = desk.preview(letter, now, language, CODE)
+            except rendering.RenderError as error:
+                raise InputError(f"{name}: cannot be rendered: {error.reason}") from None
+            yield Shown(name, spec.id, spec.kind, content, desk.house(letter.source_id).theme)
         conn.rollback()
 
 
-def _letter(conn: Connection, spec: Campaign, step: Step, template: str, customer_id: int, now: datetime) -> Any:
+def _letter(
+    conn: Connection, spec: Campaign, step: Step, template: str, customer_id: int, now: datetime
+) -> tuple[Any, Desk]:
     """The letter of a passage that begins now, with the customer's newest order where the campaign is about orders."""
     row = {
         "enrolment": uuid4(), "message": uuid4(), "campaign": spec.id, "version": spec.version, "customer": customer_id,
@@ -152,10 +151,13 @@ def _letter(conn: Connection, spec: Campaign, step: Step, template: str, custome
             cast(:now as timestamptz) + interval '1 day', :now, 'preview')"""),
         row,
     )
-    found = db.run(conn, "43_letters", ids=[row["message"]], now=now).one_or_none()
+    found = db.run(conn, "43_letters", ids=[row["message"]], with_facts=True, now=now).one_or_none()
     if found is None:
         raise InputError("this customer has no address a mail could go to")
-    return found
+    desk = Desk()
+    more = letter_extras.of(conn, [found], {template: desk.speaks_of(template)}, now)
+    desk.extras = {key: rendering.plain(value) for key, value in more.items()}
+    return found, desk
 
 
 def _rendered(

@@ -22,7 +22,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
+from postlude import claims as about_products
+from postlude import db, freshness, letter_extras, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -30,7 +31,7 @@ from postlude.channels import INTEND, Channel, Send
 from postlude.errors import InputError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.letter import Desk, definition_of
+from postlude.letter import Desk, asks, definition_of
 from postlude.loop import Loop
 from postlude.message import Message, Outcome, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
@@ -305,14 +306,15 @@ class Outbox:
         if not claims:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
-        speaks = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
-        # they cost as much as all else that is known
-        with_facts = any(not names.isdisjoint(letter_facts.NAMES) for names in speaks.values())
+        uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
+        with_facts = any(asks(paths) for paths in uses.values())
+        speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
             rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
             more = letter_extras.of(conn, rows, speaks, self.clock())
+            desk.goods = about_products.catalogue(conn, rows)
         for row in rows:
             definition_of(row)
             desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
@@ -361,7 +363,8 @@ class Outbox:
                 raw = desk.signed(message, to_bytes(message))
         except (rendering.RenderError, Refused) as error:
             # this one person cannot get this message; everybody else can
-            self._finish(claim, "skipped", "cannot_render", str(error), None)
+            outdated = isinstance(error, about_products.ClaimOutdated)
+            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(error), None)
             return None
         except InputError as error:
             # the file is at fault, not the person: nothing is lost while somebody mends it

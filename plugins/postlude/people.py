@@ -153,9 +153,9 @@ def erase(conn: Connection, customer: int, by: str, why: str, now: datetime) -> 
     if not why.strip() or not by.strip():
         raise InputError("say why; the record of the erasure keeps it")
     ids = records(conn, customer)
-    theirs = conn.execute(
+    theirs = list(conn.execute(
         text("select * from customers where customer_id = any(:c) order by customer_id for update"), {"c": ids}
-    ).all()  # fmt: skip
+    ))  # fmt: skip
     if all(row.erased_at for row in theirs):
         raise InputError(f"customer {customer} was erased already")
     names = _identifying(conn, list(theirs))

@@ -26,6 +26,7 @@ from postlude import (
     consents,
     coupons,
     db,
+    deliverability,
     enrolment,
     flows,
     freshness,
@@ -458,18 +459,20 @@ def tell_staff(to: Sequence[str], subject: str, words: str, now: datetime) -> in
 
 
 def watch(now: datetime, run_id: str, origin: str = "manual") -> Counts:
-    """Let releases go on whose canary did well; expire what was held for too long; count what the pages show.
+    """Let releases go on whose canary did well; stop campaigns whose mail bounces or is complained of; expire what was held for
+    too long; count what the pages show.
 
-    Raises GateClosed for a canary that did badly.
+    Raises GateClosed for a canary that did badly, or a campaign that was stopped just now.
     """
     with _recorded("watch", "", now, run_id, origin) as counts:
         with db.transaction() as conn:
             counts.update(volume.expire_held(conn, now))
             counts.update(volume.watch_canaries(conn, now))
+            counts["campaigns_stopped"] = deliverability.watch(conn, now)
         with db.transaction() as conn:
             counts.update(tallies.refresh(conn, now))
-        if counts["canaries_failed"]:
-            raise GateClosed("; ".join(counts["canaries_failed"]))
+        if bad := counts["canaries_failed"] + counts["campaigns_stopped"]:
+            raise GateClosed("; ".join(bad))
     return counts
 
 
@@ -722,7 +725,6 @@ def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Close passages that are over; drop pages, and rows that have done their work (docs/upkeep.md). What explains a message stays."""
     with _recorded("maintain", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
-        counts["coupon_alarms"] = len(coupons.watch(conn, now))
         counts.update(tallies.refresh(conn, now, full=True))
         counts["pages_removed"] = _prune(now - timedelta(days=settings().docs_days))
         # a run over the past prunes by the day it speaks of: never more than the wall clock would
@@ -733,6 +735,20 @@ def maintain(now: datetime, run_id: str, origin: str = "manual") -> Counts:
                 reports_for=timedelta(days=config.inbox_days), records_for=timedelta(days=config.record_days),
             ).mappings().one()
         )  # fmt: skip
+    return counts
+
+
+def watch_coupons(now: datetime, run_id: str, origin: str = "manual") -> Counts:
+    """Raise the alarm for every coupon pool that runs low, by stock or by budget, or has messages waiting for a code.
+
+    Raises InputError with a line for each of them.
+    """
+    with _recorded("watch_coupons", "", now, run_id, origin) as counts:
+        with db.transaction() as conn:
+            low = coupons.watch(conn, now)
+        counts["coupon_alarms"] = len(low)
+        if low:
+            raise InputError("\n".join(low))
     return counts
 
 

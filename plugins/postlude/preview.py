@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
+from base64 import b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from postlude import rendering
+from postlude.campaign import Campaign, Step, load_campaign
 from postlude.rendering import people
 from postlude.settings import settings
 
@@ -74,10 +78,40 @@ _WORDS = {
 }
 
 
+# where the order of the sample customer is when a mail of this family goes out; else delivered
+_STATES = {"order_confirmation": "paid", "packed_today": "packed", "order_shipped": "shipped", "delivery_delayed": "shipped",
+           "return_progress": "returned", "refund_late": "returned", "payment_failed": "paid", "blocks": "shipped"}  # fmt: skip
+_RETURNS = ("requested", "received", "refunded", "exchanged")
+
+
 def person(template: str, language: str, who: str = "ana") -> dict[str, Any]:
-    """The variables of a sample person, with pictures and names in this language for the usual one."""
-    found = rendering.samples(template)[who]
-    return dict(people.in_words(people.with_pictures(found), language)) if who == "ana" else found
+    """The variables of a sample person when this mail goes out, with pictures and names in this language for the usual one."""
+    found = dict(rendering.samples(template)[who])
+    if who == "ana":
+        family, _, name = template.partition("/")
+        state = _STATES.get(family, "delivered")
+        found["order"] = found["order"] | {"state": state}
+        if state not in ("delivered", "returned"):
+            found["order"]["delivered_on"] = None
+        if family == "return_progress" and name in _RETURNS:
+            found["refund"] = found["refund"] | {"state": name}
+        found = people.in_words(people.with_pictures(found), language)
+    return found | _of_campaign(template, found)
+
+
+def _of_campaign(template: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the campaign file says: why the mail comes, and how much its coupon gives."""
+    for campaign, step in _steps():
+        if template in step.templates:
+            coupon = found["coupon"] | ({"percent": step.coupon.percent} if step.coupon else {})
+            return {"why": campaign.why, "coupon": coupon, "campaign": {"id": campaign.id, "name": campaign.name}}
+    return {}
+
+
+@lru_cache(maxsize=1)
+def _steps() -> tuple[tuple[Campaign, Step], ...]:
+    files = sorted((settings().include / "campaigns").glob("[!.]*.yml"))
+    return tuple((campaign, step) for campaign in map(load_campaign, files) for step in campaign.steps)
 
 
 def block_shelf(folder: Path, languages: tuple[str, ...] = ("en", "ko", "ja")) -> Path:
@@ -120,6 +154,15 @@ def picture(name: str) -> str:
     )
 
 
+def _drawn(mail: str) -> str:
+    """The mail with the pictures of sample products drawn into it: their addresses are nobody's."""
+
+    def draw(match: re.Match[str]) -> str:
+        return "data:image/svg+xml;base64," + b64encode(picture(match[1]).encode()).decode()
+
+    return re.sub(r"https://shop\.example/i/([\w.-]+)", draw, mail)
+
+
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
 body {{ font: 15px/22px system-ui, sans-serif; margin: 0; background: #ddd8cd; color: #222; }}
@@ -147,6 +190,6 @@ def page(title: str, content: rendering.Content, sender: str, others: Mapping[st
     links = "".join(f'<a href="{html.escape(at)}">{html.escape(name)}</a>' for name, at in (others or {}).items())
     return _PAGE.format(
         title=html.escape(title), others=links, sender=html.escape(sender), subject=html.escape(content.subject),
-        preheader=html.escape(content.preheader), mail=html.escape(content.html), text=html.escape(content.text),
+        preheader=html.escape(content.preheader), mail=html.escape(_drawn(content.html)), text=html.escape(content.text),
         size=f"{len(content.html.encode()) / 1024:.0f} KB of at most {rendering.MAX_HTML // 1024}",
     )  # fmt: skip

@@ -93,7 +93,8 @@ def _count_source(conn: Connection, source: str) -> int:
     asked[articles[[row.asked for row in rows]]] = True
     together = co_purchases(orders, articles, asked, settings().pair_orders)
     skus = list(names)
-    with conn.connection.cursor() as cursor:
+    raw: Any = conn.connection.driver_connection
+    with raw.cursor() as cursor:
         with cursor.copy("copy product_orders (source_id, sku, orders, weight) from stdin") as copy:
             for article, (held, weight) in together.single.items():
                 copy.write_row((source, skus[article], held, weight))

@@ -179,6 +179,12 @@ class Settings(BaseSettings):
     )
     canary_bounces: float = Field(0.05, description="share of bounces and refusals above which the rest is held")
     canary_complaints: float = Field(0.003, description="share of complaints above which the rest is held")
+    bounce_limit: float = Field(
+        0.05, gt=0, description="share of bounces and refusals above which a campaign stops itself"
+    )
+    complaint_limit: float = Field(0.003, gt=0, description="share of complaints above which a campaign stops itself")
+    deliverability_window: timedelta = Field(timedelta(days=7), description="of what was handed over in this time")
+    deliverability_enough: int = Field(200, ge=1, description="fewer messages than these are not judged")
     docs_days: int = Field(30, description="Data Docs and reports are kept so many days")
     banner_days: int = Field(7, ge=0, description="banners are kept so many days after they were shown last")
     inbox_days: int = Field(

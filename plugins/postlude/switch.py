@@ -93,6 +93,11 @@ def as_of(conn: Connection, now: datetime) -> list[Stop]:
     ]
 
 
+def at(conn: Connection, past: datetime | None) -> list[Stop]:
+    """Every stop that explains what happens now, or (past) what happened at that instant."""
+    return as_of(conn, past) if past else in_force(conn)
+
+
 def switches(conn: Connection, lifted_too: bool = False) -> list[Row[Any]]:
     """Rows of kill_switches, oldest first."""
     return list(db.run(conn, "48_switches", lifted_too=lifted_too))

@@ -164,7 +164,7 @@ def decide(
     bound = db.run(conn, "38_bound_audience", approval_id=approval_id).scalar_one()
     decision, released, cancelled, canary = "rejected", 0, 0, None
     if not approve:
-        cancelled = db.run(conn, "38_cancel_rejected", approval_id=approval_id, now=now).rowcount
+        cancelled = db.run(conn, "38_cancel_rejected", approval_id=approval_id, now=now).scalar_one()
     elif bound != asked.audience_hash:
         decision = "changed"
     else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
 
-from postlude import db, freshness
+from postlude import db, freshness, switch
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign, Step
 from postlude.errors import InputError
@@ -38,8 +39,18 @@ def people(conn: Connection, wanted: str) -> list[Row[Any]]:
     return found
 
 
-def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Calendar, now: datetime) -> list[Line]:
-    """The trace of one campaign for one customer as of `now`. It only reads, and holds no name or address."""
+def explain(
+    conn: Connection,
+    person: Row[Any],
+    campaign: Campaign,
+    calendar: Calendar,
+    now: datetime,
+    stops: Sequence[switch.Stop] | None = None,
+) -> list[Line]:
+    """The trace of one campaign for one customer as of `now`. It only reads, and holds no name or address.
+
+    stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
+    """
     lines: list[Line] = []
 
     def say(predicate: str, holds: bool | None, detail: str) -> None:
@@ -60,6 +71,13 @@ def explain(conn: Connection, person: Row[Any], campaign: Campaign, calendar: Ca
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=closed, now=now,
     ).one()  # fmt: skip
+    covering = [
+        stop
+        for stop in (switch.as_of(conn, now) if stops is None else stops)
+        if any(stop.covers(campaign.id, name, person.source_id, campaign.kind) for name in campaign.every_channel)
+    ]
+    stopped = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
+    say("not stopped", not covering, stopped)
     _trigger(conn, person, campaign, calendar, facts, now, say)
     reachable = {
         None: "has an address and agreed to it",

@@ -33,6 +33,12 @@ class Feed:
                     "cursor text, columns text[] not null)"
                 )
             )
+            self._raw.execute(
+                text(
+                    "insert into staging_files values (1, 'facts', '', '', 0, null, '{}'), (2, 'order_lines', '', '', 0, null, '{}')"
+                )
+            )
+        self._filled: list[str] = []  # staging tables with rows of the last delivery
 
     def close(self) -> None:
         self._raw.close()
@@ -81,7 +87,9 @@ class Feed:
 
     def _merge(self, rows: dict[str, list[dict[str, Any]]], now: datetime) -> None:
         conn: Connection = self._raw
-        conn.execute(text("truncate " + ", ".join(f"staging_{entity}" for entity in (*ENTITIES, "files"))))
+        if self._filled:
+            conn.execute(text("truncate " + ", ".join(f"staging_{entity}" for entity in self._filled)))
+        self._filled = [entity for entity in ENTITIES if rows.get(entity)]
         for entity, delivered in rows.items():
             if delivered:
                 names = ", ".join(dict.fromkeys(name for row in delivered for name in row))
@@ -92,9 +100,4 @@ class Feed:
                     ),
                     {"rows": db.dumps(delivered)},
                 )
-        conn.execute(
-            text(
-                "insert into staging_files values (1, 'facts', '', '', 0, null, '{}'), (2, 'order_lines', '', '', 0, null, '{}')"
-            )
-        )
         intake._merge(conn, SOURCE, now, "simulated")

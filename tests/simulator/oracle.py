@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -69,6 +69,8 @@ class Oracle:
     watermark: datetime | None = None
     allowed: dict[str, int] = field(default_factory=dict)  # campaign -> messages a person has approved
     went: dict[str, set[UUID]] = field(default_factory=dict)
+    _own: Connection | None = None  # with a table of the states seen last
+    _looked_at: int = 0  # so many dots of the ledger have been looked at
 
     def demand(self, holds: object, invariant: str, what: str) -> None:
         if not holds:
@@ -256,12 +258,9 @@ class Oracle:
         self.demand(not late, "I9", f"{len(late)} claims are older than their lease")
 
     def honest(self, post: Post, since: datetime | None) -> None:
-        """States against the ledger: of all messages, or of those that are open or ended since an instant."""
-        rows = self.ask(
-            "select message_id, kind, state, reason, expires_at, finalized_at from messages "
-            "where cast(:since as timestamptz) is null or finalized_at is null or finalized_at >= :since",
-            since=since,
-        )
+        """States against the ledger: of all messages, or of those that changed since an instant, here or outside."""
+        everything = "select message_id, kind, state, reason from messages"
+        rows = self.ask(everything) if since is None else self._changed(post, since)
         for row in rows:
             copies, before = post.copies.get(row.message_id, 0), self.last_state.get(row.message_id)
             meaning = self.meanings.get(row.message_id)
@@ -295,6 +294,33 @@ class Oracle:
             )
             known = {row.message_id for row in rows}
             self.demand(known >= set(post.copies), "I8", "the outside has mails nobody planned")
+
+    def _changed(self, post: Post, since: datetime) -> list[Any]:
+        """Messages that are not as they were seen last, and those of which something went out since; none that ended before `since`."""
+        if self._own is None:
+            self._own = self.engine.connect()
+            self._own.execute(
+                text("create temporary table seen (message_id uuid primary key, state text, reason text)")
+            )
+        touched, self._looked_at = {dot.message_id for dot in post.dots[self._looked_at :]}, len(post.dots)
+        found = self._own.execute(
+            text(
+                "with looked as (select m.message_id, m.kind, m.state, m.reason, m.message_id = any(:touched) as touched, "
+                "s.message_id is null or (s.state, s.reason) is distinct from (m.state, m.reason) as changed "
+                "from messages as m left join seen as s using (message_id) "
+                "where m.finalized_at is null or m.finalized_at >= :since or m.message_id = any(:touched)), "
+                "kept as (insert into seen select message_id, state, reason from looked where changed "
+                "on conflict (message_id) do update set state = excluded.state, reason = excluded.reason) "
+                "select message_id, kind, state, reason from looked where changed or touched"
+            ),
+            {"since": since, "touched": list(touched)},
+        ).all()
+        self._own.commit()
+        return found
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
 
     @staticmethod
     def _lost(post: Post) -> set[UUID]:
@@ -424,7 +450,12 @@ class Oracle:
         assert person
         no = {kind for _, kind in self.said_no.get(person.email, ())}
         returned = any((known := self.shop.told.get(o.key)) and known.returned for o in person.orders)
+        later = any(
+            (known := self.shop.told.get(o.key)) and known.delivered and told.delivered and known.delivered > told.delivered
+            for o in person.orders
+        )  # fmt: skip
         return {
+            "superseded": later,
             "returned": bool(told.returned), "reviewed": bool(told.reviewed), "order_cancelled": told.cancelled, "return_open": returned,
             "ticket_open": False, "no_consent": not person.consents or bool(no), "unsubscribed": "unsubscribed" in no,
             "complained": "complained" in no, "hard_bounce": "hard_bounce" in no, "marketplace": False, "no_address": False,

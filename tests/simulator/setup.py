@@ -36,7 +36,12 @@ class Setup:
     most: int = 3  # marketing messages in seven days, until somebody edits the calendar
     outage_days: tuple[int, ...] = ()  # lengths; none: drawn
     codes: int = 40  # imported loyalty codes there are in the beginning
+    pace: float = 1  # 1: a customer orders every 20 to 200 days
+    batches: tuple[int, ...] = (7, 40, 100)
     hours: tuple[int, ...] = (5, 7, 9, 11, 13, 15, 17, 19, 21, 23)  # of deliveries (UTC), where something is due
+    passes: int = 0  # so many of the hours each day, drawn; 0: all of them
+    noon_feed: int = 1000  # of a thousand days: the feed tells more at noon, which no plan has seen
+    occasions_every: int = 90  # days
 
     @property
     def calm_from(self) -> datetime:
@@ -64,7 +69,7 @@ class Setup:
         return found
 
     def occasions(self) -> tuple[Occasion, ...]:
-        days = [self.start.date() + timedelta(days=day) for day in range(9, self.days, 90)]
+        days = [self.start.date() + timedelta(days=day) for day in range(9, self.days, self.occasions_every)]
         return tuple(Occasion(id="spring", date=day, why="spring") for day in days)
 
     def campaigns(self, folder: Path) -> dict[str, Campaign]:

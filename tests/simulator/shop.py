@@ -104,10 +104,11 @@ class Shop:
         guests_a_day: int,
         outages: list[tuple[datetime, datetime]],
         again: float = 0.08,
+        pace: float = 1,
     ):
         self.random = random.Random(f"{seed}/shop")
         self.start, self.end = start, start + days * DAY
-        self.outages, self.again = outages, again
+        self.outages, self.again, self.pace = outages, again, pace
         self.people = [self._person(number) for number in range(customers)]
         self.by_key = {person.key: person for person in self.people}
         self.at_address: dict[str, list[Person]] = {}
@@ -144,7 +145,7 @@ class Shop:
         mailbox = number - 1 if twin else number  # two customers of one address
         return Person(
             key=f"c{number}", email=f"{mailbox}@customers.example", zone=draw.choice(ZONES), consents=draw.random() < 0.85,
-            rate=draw.choice((1 / 20, 1 / 60, 1 / 120, 1 / 200)), dead=draw.random() < 0.02, bouncing=draw.random() < 0.02,
+            rate=self.pace * draw.choice((1 / 20, 1 / 60, 1 / 120, 1 / 200)), dead=draw.random() < 0.02, bouncing=draw.random() < 0.02,
             touchy=draw.choice((0, 0, 0, 0.02, 0.1)),
         )  # fmt: skip
 

@@ -605,6 +605,21 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
 
+create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    -- the newer one must be due, not only begun: else whoever orders again and again would never be asked about anything
+    select exists (
+        select from postlude.enrolments as e
+        join postlude.enrolments as n
+            on n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+        join postlude.turns as t on t.enrolment_id = n.enrolment_id
+        where e.enrolment_id = passage and t.state in ('scheduled', 'sending', 'sent', 'unknown') and t.due_at <= now_
+          and exists (
+              select from postlude.turns as o where o.enrolment_id = e.enrolment_id and o.state in ('scheduled', 'held'))
+    )
+$$;
+comment on function postlude.newer_turn_due is 'Has a newer passage of this campaign and customer a message that is due or has gone, while one of this passage still waits?';
+
 create or replace function postlude.bought_since(customer bigint, article text, since timestamptz, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
     select exists (
@@ -818,14 +833,17 @@ language sql stable parallel safe as $$
             select from postlude.shipments as p join postlude.orders as o using (order_id)
             where p.order_id = e.order_id and p.delivered_at <= now_
               and e.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key) then 'delivered'
+        -- marketing: a newer message that is due; a return by its states; a fact about an order by that order
+        when definition -> 'exit_on' ? 'superseded' and e.anchor_key not like 'return:%' and definition ->> 'kind' <> 'transactional'
+            and postlude.newer_turn_due(e.enrolment_id, now_) then 'superseded'
         when definition -> 'exit_on' ? 'superseded' and exists (
             select from postlude.enrolments as n
-            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.anchor_at > e.anchor_at and n.enrolled_at <= now_
+            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.enrolled_at <= now_
+              and (n.anchor_at, n.enrolled_at) > (e.anchor_at, e.enrolled_at)
               and case
-                  -- a return by its states; a fact about an order by that order; else whatever is newer
                   when e.anchor_key like 'return:%'
                       then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
-                  else definition ->> 'kind' <> 'transactional' or n.order_id is not distinct from e.order_id
+                  else definition ->> 'kind' = 'transactional' and n.order_id is not distinct from e.order_id
               end) then 'superseded'
         when definition -> 'exit_on' ? 'over' and (
             select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
@@ -861,6 +879,9 @@ language sql stable parallel safe as $$
         'coupons_60d', case when asked.of like '%"coupons_60d"%' then (
             select count(*) from postlude.messages as m join postlude.coupons as k using (message_id)
             where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_) end,
+        -- what goes with the customer's purchases, without the bestsellers that fill up
+        'recommended', case when asked.of like '%"recommended"%' then (
+            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller') end,
         'asked_where', case when asked.of like '%"asked_where"%' then (
             select count(*) from postlude.tickets as t
             where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_) end
@@ -868,7 +889,7 @@ language sql stable parallel safe as $$
         select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
         from postlude.external_events as x
         where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-        order by x.known_at, x.source_id, x.event_key limit 1), '{}') end
+        order by anchor_key_ = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1), '{}') end
     from postlude.customers as c
     join postlude.sources as s on s.source_id = c.source_id
     left join postlude.customer_features as f on f.customer_id = c.customer_id

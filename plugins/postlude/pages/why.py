@@ -53,7 +53,7 @@ def explained(deps: Deps, asked: Question) -> dict[str, Any]:
         raise InputError(f'there is no campaign "{asked.campaign}"')
     with db.transaction(deps.engine()) as conn:
         calendar = effective(conn, now)
-        stops = switch.as_of(conn, now) if asked.at else switch.in_force(conn)
+        stops = switch.at(conn, now if asked.at else None)
         people = [
             _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
             for person in reasons.people(conn, asked.customer.strip())
@@ -84,11 +84,8 @@ def _trace(
         return {"id": Path(file).stem, "name": Path(file).stem, "fault": str(error), "lines": []}
     lines = [
         {"predicate": line.predicate, "verdict": line.verdict, "detail": line.detail, "meaning": _meaning(line.detail)}
-        for line in reasons.explain(conn, person, campaign, calendar, now)
+        for line in reasons.explain(conn, person, campaign, calendar, now, stops)
     ]
-    covering = [stop for stop in stops if stop.covers(campaign.id, campaign.channel, person.source_id, campaign.kind)]
-    said = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
-    lines.insert(0, {"predicate": "not stopped", "verdict": "no" if covering else "yes", "detail": said, "meaning": ""})
     return {"id": campaign.id, "name": campaign.name, "fault": "", "lines": lines}
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,11 +174,16 @@ def promotions(template: str, *, folder: Path | None = None) -> list[str]:
 
     Raises TemplateFault.
     """
+    used = used_names(template, folder=folder)
+    return [words for name, words in PROMOTIONS.items() if name in used]
+
+
+def used_names(template: str, *, folder: Path | None = None) -> set[str]:
+    """The variables a mail uses, as `item` and `item.name`. Raises TemplateFault."""
     compiled = _load(template, _DEFAULT_LANGUAGE, load_theme(), folder or settings().include / "templates")
-    used = {
+    return {
         name for part in (compiled.subject, compiled.preheader, compiled.text, compiled.html) for name in part.names
     }
-    return [words for name, words in PROMOTIONS.items() if name in used]
 
 
 class Part:
@@ -238,9 +244,10 @@ class Part:
         parts, size = [], 0
         try:
             # without copying the values several times
-            for part in self._root(self._env.context_class(self._env, {**self._env.globals, **values}, None, {})):
-                parts.append(part)
-                size += len(part)
+            stream = self._root(self._env.context_class(self._env, {**self._env.globals, **values}, None, {}))
+            while some := list(islice(stream, 64)):
+                parts.append("".join(some))
+                size += len(parts[-1])
                 if size > MAX_TEXT:
                     raise RenderError(f"the text has more than {MAX_TEXT:,} characters")
         except Exception:

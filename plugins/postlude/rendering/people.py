@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from postlude import event_kinds
+
 # names of the sample shop in the languages that ship, so that a preview reads like a mail and not like a test
 _NAMES = {
     "ko": {
@@ -205,12 +207,7 @@ def samples(template: str = "") -> dict[str, dict[str, Any]]:
             "text": "You asked for more time, so we doubled it.",
             "valid_until": dt.date(2026, 12, 31),
         },
-        "event": {
-            "kind": "poll_opened",
-            "on": dt.date(2026, 10, 18),
-            "url": "https://shop.example/poll",
-            "amount": Decimal("49.00"),
-        },
+        "event": event_kinds.sample(),
         "links": {
             "unsubscribe": f"{link}/u/sample",
             "preferences": f"{link}/p/sample",

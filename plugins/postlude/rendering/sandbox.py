@@ -308,11 +308,29 @@ def _callable(node: nodes.Expr) -> bool:
 
 
 def used_variables(tree: nodes.Template) -> frozenset[str]:
-    """What a template asks for: `why`, `links.score`; a name alone where it is used as a whole, or its part is not written out."""
+    """What a template asks for: `why`, `links.score`; a name alone where it is used as a whole, or its part is not written out.
+
+    `order.?`: only whether there is one, as in {% if order %}.
+    """
     return frozenset(_used(tree))
 
 
+def _tested(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Name):
+        yield f"{node.name}.?"
+    elif isinstance(node, nodes.Not | nodes.And | nodes.Or):
+        for child in node.iter_child_nodes():
+            yield from _tested(child)
+    else:
+        yield from _used(node)
+
+
 def _used(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.If | nodes.CondExpr):
+        yield from _tested(node.test)
+        for child in node.iter_child_nodes(exclude=("test",)):
+            yield from _used(child)
+        return
     if isinstance(node, nodes.Name):
         yield node.name
         return

@@ -155,7 +155,9 @@ _DETAILS = {
     "strftime(to_timestamp(\"at\") + interval 5 day, '%Y-%m-%dT00:00:00Z'))",
 }
 _DETAIL = (
-    f"case {_KIND} " + " ".join(f"when '{kind}' then {made}" for kind, made in _DETAILS.items()) + " else '{}' end"
+    f"cast(case {_KIND} "
+    + " ".join(f"when '{kind}' then {made}" for kind, made in _DETAILS.items())
+    + " else '{}' end as varchar)"
 )
 
 COLUMNS: dict[str, dict[str, str]] = {

@@ -271,6 +271,7 @@ def _voices(rng: np.random.Generator, era: Era, orders: Table) -> dict[str, Tabl
     asked = arrives + rng.integers(DAY // 2, 13 * DAY, count)
     received = asked + rng.integers(2 * DAY, 10 * DAY, count)
     refunded = received + rng.integers(4 * HOUR, 3 * DAY, count)
+    refunded += np.where(asked // 60 % 12 == 0, 15 * DAY, 0)  # some refunds are late
     forgotten = rng.random(count) < 0.01  # asked for, never sent back, never closed
     returned = np.flatnonzero(here & (rng.random(count) < np.where(late, 0.11, 0.062)))
     asked, received, refunded = (

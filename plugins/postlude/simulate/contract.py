@@ -156,7 +156,8 @@ def _in_flight(both: pd.DataFrame, draft: Calendar, wanted: Wanted) -> list[dict
             "campaign": delay.campaign, "step": delay.step, "choice": delay.in_flight,
             "messages": len(rows), "keep": int((went & goes & (rows["day_b"] == rows["day_a"])).sum()),
             "move": int((went & goes & (rows["day_b"] != rows["day_a"])).sum()), "later": int((went & waits).sum()),
-            "lose": int((went & ~goes & ~waits).sum()),
+            "lose": int((went & ~goes & ~waits).sum()), "gain": int((~went & goes).sum()),
+            "neither": int((~went & ~goes).sum()),
         })  # fmt: skip
     return found
 
@@ -185,7 +186,8 @@ def in_words(figures: dict[str, Any]) -> list[str]:
     for row in figures["in_flight"]:
         lines.append(
             f"in flight for {_step(row)} ({row['choice']}): {row['messages']:,} planned mails; {row['keep']:,} keep their day, "
-            f"{row['move']:,} move, {row['later']:,} go after the window, {row['lose']:,} are lost"
+            f"{row['move']:,} move, {row['later']:,} go after the window, {row['lose']:,} are lost, "
+            f"{row['neither'] + row['gain']:,} were not due in it"
         )
     for gate in figures["held"]:
         lines.append(

@@ -47,6 +47,8 @@ class Days:
         self._segments = audience.load_segments(settings().include / "segments")
         self._files = [campaign for path in pipeline.campaign_files() if (campaign := _sound(path))]
         self._pools, self._quotas = coupons.load_pools(), load_quotas()
+        self._boxes: dict[str, Rehearsal] = {}
+        self._now = first
 
     def calendar_at(self, conn: Connection, now: datetime) -> Calendar:
         return self._given or effective(conn, now)
@@ -64,6 +66,8 @@ class Days:
             if progress:
                 progress(number, len(mornings) - 1)
         self._take_stock(self.until)
+        for box in self._boxes.values():
+            box.close()
 
     def _mornings(self) -> Iterator[datetime]:
         """Five o'clock of every day, and the end."""
@@ -162,15 +166,21 @@ class Days:
                     enrolment.schedule(conn, campaign, plan, now, f"simulated/{now:%Y-%m-%d}/{campaign.id}")
             due = [row.channel for row in db.run(conn, "40_channels_due", now=now)]
         self.log.gates += [{"day": str(now.date()), "campaign": told, "gate": "canary_failed"} for told in failed]
+        self._now = now
         for channel in due:
-            box = Rehearsal(
-                engine=self.engine, channel=NoChannel(), url="", campaigns=campaigns, calendar=plan, clock=lambda: now,
-                worker="simulation", batch=BATCH, channel_name=channel, lanes=2, quotas=self._quotas, fresh=[],
-            )  # fmt: skip
             began = time.perf_counter()
-            box.rehearse()
+            box = self._box(channel)
+            box.rehearse(campaigns, plan)
             self.log.spent("deliver", time.perf_counter() - began)
             self.log.put_off += [(now.date(), *put_off) for put_off in box.put_off]
+
+    def _box(self, channel: str) -> Rehearsal:
+        if channel not in self._boxes:
+            self._boxes[channel] = Rehearsal(
+                engine=self.engine, channel=NoChannel(), url="", campaigns=[], calendar=Calendar.model_construct(),
+                clock=lambda: self._now, worker="simulation", batch=BATCH, channel_name=channel, lanes=2, quotas=self._quotas, fresh=[],
+            )  # fmt: skip
+        return self._boxes[channel]
 
     def _take_stock(self, now: datetime) -> None:
         day = str((now - timedelta(microseconds=1)).date())

@@ -74,6 +74,8 @@ class Past:
         self.log = Log(assumptions=list(ASSUMPTIONS))
         self._segments = audience.load_segments(settings().include / "segments")
         self._pools, self._quotas = coupons.load_pools(), load_quotas()
+        self._boxes: dict[str, Rehearsal] = {}
+        self._now = first
         with db.transaction(engine) as conn:
             self._versions = [
                 (row.campaign_id, row.version, row.first_seen, row.definition)
@@ -100,6 +102,8 @@ class Past:
             self.log.spent(run.stage, time.perf_counter() - began)
             if progress:
                 progress(number + 1, len(self._runs))
+        for box in self._boxes.values():
+            box.close()
         with db.transaction(self.engine) as conn:
             for pool in coupons.stock(conn, self.until):
                 day = str(self.until.date())
@@ -208,14 +212,20 @@ class Past:
                     enrolment.schedule(conn, campaign, calendar, now, self._id(run))
             due = [row.channel for row in db.run(conn, "40_channels_due", now=now)]
         self.log.passes += 1
+        self._now = now
         for channel in due:
-            box = Rehearsal(
-                engine=self.engine, channel=NoChannel(), url="", campaigns=campaigns, calendar=calendar, clock=lambda: now,
-                worker="simulation", batch=settings().batch, channel_name=channel, lanes=2, quotas=self._quotas, answers=_answers,
-                stop_file=Path("no stop file"),
-            )  # fmt: skip
-            box.rehearse()
+            box = self._box(channel)
+            box.rehearse(campaigns, calendar)
             self.log.put_off += [(now.date(), *put_off) for put_off in box.put_off]
+
+    def _box(self, channel: str) -> Rehearsal:
+        if channel not in self._boxes:
+            self._boxes[channel] = Rehearsal(
+                engine=self.engine, channel=NoChannel(), url="", campaigns=[], calendar=Calendar.model_construct(),
+                clock=lambda: self._now, worker="simulation", batch=settings().batch, channel_name=channel, lanes=2,
+                quotas=self._quotas, answers=_answers, stop_file=Path("no stop file"),
+            )  # fmt: skip
+        return self._boxes[channel]
 
     # ------------------------------------------------------------ what held then
 

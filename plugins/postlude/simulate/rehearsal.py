@@ -16,6 +16,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from postlude import db, tokens
+from postlude.calendar import Calendar
+from postlude.campaign import Campaign
 from postlude.ledger import Intent
 from postlude.message import Outcome
 from postlude.outbox import Outbox
@@ -40,25 +42,28 @@ class NoChannel:
 
 @dataclass
 class Rehearsal(Outbox):
-    """One channel's delivery as of one instant. put_off: (message, state, reason) of everything that was not sent."""
+    """One channel's deliveries, each as of one instant: one connection for all, which knows its statements.
+
+    put_off: (message, state, reason) of everything that was not sent in the last one.
+    """
 
     answers: Answers | None = None
     fresh: list[str] | None = None  # the stale feeds, where they were judged already
     put_off: list[tuple[UUID, str, str]] = field(default_factory=list)
 
-    def rehearse(self) -> dict[str, int]:
-        """Judge everything due; what passes is settled as it would be. Counts as `deliver` has them."""
-        try:
-            self._turns_of_ghosts(10_000)
-            idle = 0
-            while idle < 5 and (claimed := self.claim(self.batch)) is not None:
-                idle = 0 if claimed else idle + 1
-                self.put_off += [(row.message_id, row.state, row.reason) for row in claimed if row.state != "sending"]
-                if mine := [row for row in claimed if row.state == "sending"]:
-                    self._settle_all(mine)
-        finally:
-            self._ledger.close()
-        return dict(self.counts)
+    def rehearse(self, campaigns: list[Campaign], calendar: Calendar) -> None:
+        """Judge everything due by the clock; what passes is settled as it would be."""
+        self.campaigns, self.calendar, self.put_off = campaigns, calendar, []
+        self._turns_of_ghosts(10_000)
+        idle = 0
+        while idle < 5 and (claimed := self.claim(self.batch)) is not None:
+            idle = 0 if claimed else idle + 1
+            self.put_off += [(row.message_id, row.state, row.reason) for row in claimed if row.state != "sending"]
+            if mine := [row for row in claimed if row.state == "sending"]:
+                self._settle_all(mine)
+
+    def close(self) -> None:
+        self._ledger.close()
 
     def _stale_feeds(self, conn: Connection, now: datetime) -> list[str]:
         return super()._stale_feeds(conn, now) if self.fresh is None else self.fresh
@@ -81,8 +86,10 @@ class Rehearsal(Outbox):
             if code is None and letter.pool:
                 code = tokens.coupon_code(letter.pool, claim.message_id, claim.attempt - 1)
             handed.append((claim, Intent(claim, letter, "simulated", code), fate))
-        self._ledger.together([intent for _, intent, _ in handed])
+        self._ledger.intend(*[intent for _, intent, _ in handed])
         for claim, intent, fate in handed:
+            if intent.error:
+                raise intent.error
             if intent.kept:
                 self._settle(claim, fate)
             elif intent.stop:

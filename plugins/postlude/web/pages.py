@@ -10,6 +10,7 @@ from functools import lru_cache
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from postlude.rendering import Theme
+from postlude.rendering.theme import Colours
 
 _FRAME = """<!doctype html>
 <html lang="{{ language }}">
@@ -134,9 +135,9 @@ textarea {
 
 
 @lru_cache(maxsize=8)
-def _style(theme: Theme) -> tuple[str, str]:
+def _style(look: Colours) -> tuple[str, str]:
     """Our one style block, and the policy that allows it by its hash, and nothing else: no script, frame or picture."""
-    colours = theme.colours.model_dump()
+    colours = look.model_dump()
     light = {key: value for key, value in colours.items() if not key.startswith("dark_")}
     dark = {key.removeprefix("dark_"): value for key, value in colours.items() if key.startswith("dark_")}
     style = _STYLE % {
@@ -363,7 +364,7 @@ _env = Environment(loader=DictLoader({"frame": _FRAME}), autoescape=True, undefi
 def render(name: str, language: str, theme: Theme, values: Mapping[str, object]) -> tuple[str, str]:
     """The page `name` in `language` and its Content-Security-Policy; everything that is not ours is escaped."""
     texts = TEXTS[language]
-    style, policy = _style(theme)
+    style, policy = _style(theme.colours)
     own = {
         "name": name,
         "language": language,
