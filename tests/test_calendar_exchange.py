@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from typer.testing import CliRunner
 
-from postlude import calendar, cli, db, tokens, web
+from postlude import calendar, cli, db, pipeline, tokens, web
 from postlude.calendar import exchange
 from postlude.errors import InputError
 from postlude.settings import settings
@@ -139,6 +139,7 @@ def test_the_commands_change_show_take_back_and_foresee(
     monkeypatch.setenv("POSTLUDE_DB_URL", database.render_as_string(hide_password=False))
     monkeypatch.setenv("POSTLUDE_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(pipeline, "campaign_files", lambda: [str(INCLUDE / "campaigns" / "win_back.yml")])
     settings.cache_clear()
     db.default_engine.cache_clear()
 

@@ -158,7 +158,7 @@ def erase(conn: Connection, customer: int, by: str, why: str, now: datetime) -> 
     ))  # fmt: skip
     if all(row.erased_at for row in theirs):
         raise InputError(f"customer {customer} was erased already")
-    names = _identifying(conn, theirs)
+    names = _identifying(conn, list(theirs))
     counts: Counts = {}
     params = {"customers": ids, "now": now, "kept": list(KEPT_OF_EVENTS)}
     counts |= _quarantined(conn, ids)

@@ -277,7 +277,8 @@ class Year:
     def _deliver_through(self, midnight: datetime) -> None:
         """Hourly passes, but only when something may be due; reports are collected once or twice a day."""
         hours = self.setup.hours
-        if self.setup.passes:
+        last = midnight + DAY >= self.setup.start + self.setup.days * DAY  # then everything must come to rest
+        if self.setup.passes and not last:
             hours = tuple(sorted(self.random.sample(hours, self.setup.passes)))
         noon = min(2, len(hours) // 2)
         told = self.setup.noon_feed == 1000 or self.random.random() * 1000 < self.setup.noon_feed

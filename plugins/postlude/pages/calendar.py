@@ -238,9 +238,10 @@ def _days(
             counts[key] = counts.get(key, 0) + count
 
     begins = min(first, today - dt.timedelta(days=30)) if last >= today else first
-    for row in db.run(conn, "69_day_tallies", campaign=None, first=begins, last=last):
-        if key := STATES.get(row.state):
-            add(max(row.day, today) if row.open else row.day, row.campaign, row.step, key, row._mapping["count"])
+    for row in db.run(conn, "69_day_tallies", campaign=None, first=begins, last=last).mappings():
+        if key := STATES.get(row["state"]):
+            day = max(row["day"], today) if row["open"] else row["day"]
+            add(day, row["campaign"], row["step"], key, row["count"])
     for row in (_forecast(deps) or {}).get("days", []):
         day = dt.date.fromisoformat(str(row["day"])[:10])
         if day >= today:

@@ -115,5 +115,8 @@ def meanings() -> dict[str, str]:
             column = cells.index("meaning")
         elif line.startswith("| `") and column < len(cells):
             for word in re.findall(r"`(\w+)`", cells[0]):
-                found.setdefault(word, re.sub(r"[`*]", "", cells[column]))
+                plain = re.sub(
+                    r" ?\(\[[^\]]*\]\([^)]*\)\)", "", cells[column]
+                )  # "([why](gates.md))" leads nowhere here
+                found.setdefault(word, re.sub(r"[`*]", "", plain))
     return found

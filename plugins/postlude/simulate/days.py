@@ -103,9 +103,14 @@ class Days:
         ]
 
     def _plan(self, campaign: Campaign, plan: Calendar, now: datetime, run: str) -> None:
-        with self._timed("enrol") as conn:
-            enrolment.enrol(conn, campaign, now, run, calendar=plan)
-            db.run(conn, "85_note_run", run_id=run, stage="enrol", subject=campaign.id, now=now)
+        try:
+            with self._timed("enrol") as conn:
+                enrolment.enrol(conn, campaign, now, run, calendar=plan)
+                db.run(conn, "85_note_run", run_id=run, stage="enrol", subject=campaign.id, now=now)
+        except InputError as error:  # its DAG is red, the others go on
+            if (told := f"plans nothing: {error}") not in self.log.assumptions:
+                self.log.assumptions.append(told)
+            return
         with self._timed("schedule") as conn:
             enrolment.schedule(conn, campaign, plan, now, run)
             coupons.reserve(conn, campaign, now)
