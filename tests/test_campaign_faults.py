@@ -259,3 +259,29 @@ def test_a_broken_file_or_table_takes_no_other_campaign_along(folder: Path, monk
     assert {campaign.id for campaign in pipeline._sound_campaigns()} == shipped - {"feedback_30d", "hello"}
     with pytest.raises(InputError, match=r"feedback_days.yml:1: soap: must be a whole number"):
         load_campaign(folder / "feedback_30d.yml")
+
+
+def test_a_template_found_clean_is_looked_at_again_when_a_block_of_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs do not render every letter for everybody awkward at each step; what may have changed is not believed."""
+    shutil.copytree(settings().include, tmp_path / "include")
+    monkeypatch.setenv("POSTLUDE_INCLUDE", str(tmp_path / "include"))
+    monkeypatch.setenv("POSTLUDE_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    try:
+        file = tmp_path / "include" / "campaigns" / "birthday.yml"
+        looked = []
+        real = campaign_checks.rendering.check
+        monkeypatch.setattr(campaign_checks.rendering, "check", lambda name: looked.append(name) or real(name))
+        for _ in range(3):
+            assert campaign_checks.faults_of(file, load_campaign(file), remember=True) == []
+        assert looked == ["birthday/card"]
+        block = tmp_path / "include" / "templates" / "_base" / "soft.mjml.j2"
+        block.write_text(block.read_text() + "{{ nobody.knows }}")
+        for _ in range(2):
+            told = campaign_checks.faults_of(file, load_campaign(file), remember=True)
+            assert any("nobody" in str(fault) for fault in told), "what is broken is told each time"
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from postlude import rendering, yamlfile
@@ -19,8 +20,12 @@ from postlude.yamlfile import did_you_mean
 Place = tuple[str | int, ...]
 
 
-def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
-    """Everything the campaign names that is not there, and every fault of its templates; empty when it can run."""
+def faults_of(path: Path, campaign: Campaign, *, remember: bool = False) -> list[Fault]:
+    """Everything the campaign names that is not there, and every fault of its templates; empty when it can run.
+
+    remember: templates found clean before are not rendered for everybody awkward again until a file they are made of changes;
+    for runs, which ask this at every step.
+    """
     file = yamlfile.shown(path)
     found = [
         Fault(file, yamlfile.line_of(path, place), yamlfile.key_of(place), what)
@@ -29,7 +34,7 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
     names = set(rendering.names())
     for template in dict.fromkeys(template for step in campaign.steps for template in step.templates):
         if template in names and "email" in _channels_of(campaign, template):
-            found += rendering.check(template)
+            found += _unless_clean(template) if remember else rendering.check(template)
         for channel in _channels_of(campaign, template):
             if channel != "email":
                 found += short.check(template, channel)
@@ -38,6 +43,18 @@ def faults_of(path: Path, campaign: Campaign) -> list[Fault]:
         for place, what in (*_promoting(campaign, names), *_untold(campaign, names))
     ]
     return list(dict.fromkeys(found))
+
+
+def _unless_clean(template: str) -> list[Fault]:
+    clean = settings().home / "clean-templates" / rendering.fingerprint(template)
+    if clean.exists():
+        return []
+    found = rendering.check(template)
+    if not found:
+        with suppress(OSError):  # then it is looked at again
+            clean.parent.mkdir(parents=True, exist_ok=True)
+            clean.touch()
+    return found
 
 
 def _promoting(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from sqlalchemy import Row
 
@@ -164,7 +166,7 @@ class Links(dict[str, Any]):
     """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
 
     def __init__(self, letter: Row[Any], theme: rendering.Theme) -> None:
-        self._letter, self._key, self._theme = letter, str(letter.message_id), theme
+        self._letter, self._key, self.shop = letter, str(letter.message_id), theme.shop
 
     def __missing__(self, name: str) -> Any:
         if name == "unsubscribe":
@@ -174,7 +176,11 @@ class Links(dict[str, Any]):
         elif name == "score":
             link = tokens.score_links(self._key)
         elif name == "shop":
-            link = self._theme.shop.url
+            link = self.shop.url
+        elif name == "page":
+            link = self.shop.account_url or None
+        elif name == "booking":
+            link = self.shop.booking_url or None
         else:
             raise KeyError(name)
         self[name] = link
@@ -195,7 +201,7 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_LINKS = ("unsubscribe", "preferences", "score", "shop")
+_LINKS = ("unsubscribe", "preferences", "score", "shop", "page", "booking")
 
 
 def asks(uses: Collection[str]) -> bool:
@@ -232,7 +238,7 @@ def _context(
         },
         "today": letter_facts.local_day(now, letter.zone),
         "coupon": coupon and {**coupon, "code": line(coupon["code"])},
-        "referral": {"code": line(letter.referral_code), "url": None} if letter.referral_code else None,
+        "referral": _referral(letter.referral_code, links.shop) if letter.referral_code else None,
         "links": {name: links[name] for name in linked},
         "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
         "step": {"id": letter.step_id},
@@ -244,7 +250,25 @@ def _context(
         if letter.items is None:
             raise InputError(f"the template {letter.template} was changed while its mails were written")
         context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
+        context["free_shipping"] = _free_shipping(context, links.shop)
     return context
+
+
+def _referral(code: str, shop: Any) -> dict[str, Any]:
+    url = shop.referral_url
+    return {"code": rendering.line(code), "url": url.replace("{code}", quote(code, safe="")) if url else None}
+
+
+def _free_shipping(context: Mapping[str, Any], shop: Any) -> dict[str, Any] | None:
+    """How little the basket, or the product the mail is about, lacks for free shipping; None where nothing is known or lacking."""
+    cart, product = context.get("cart"), context.get("product")
+    amount, currency = (cart["amount"], cart["currency"]) if cart else (None, None)
+    if not cart and product:
+        amount, currency = product["price"], product["currency"]
+    threshold = shop.free_shipping.get(currency)
+    if threshold is None or amount is None or (missing := threshold - Decimal(str(amount))) <= 0:
+        return None
+    return {"missing": missing, "threshold": threshold, "currency": currency}
 
 
 def _recipient(letter: Row[Any]) -> str:

@@ -340,7 +340,7 @@ def one_off_campaigns(now: datetime) -> list[str]:
 
 def _faults(campaign: str, spec: Campaign, pools: Mapping[str, Any]) -> list[Fault]:
     """What it names and is not there. A one-off send was checked when it was put into the calendar, all but its coupons."""
-    named = [] if campaign.startswith(ONE_OFF) else campaign_checks.faults_of(Path(campaign), spec)
+    named = [] if campaign.startswith(ONE_OFF) else campaign_checks.faults_of(Path(campaign), spec, remember=True)
     return named + coupons.pool_faults(spec, dict(pools))
 
 
@@ -754,7 +754,7 @@ def watch_coupons(now: datetime, run_id: str, origin: str = "manual") -> Counts:
 
 def _prune(before: datetime) -> int:
     removed = 0
-    for pattern in ("data_docs/*/*", "reports/*.html"):
+    for pattern in ("data_docs/*/*", "reports/*.html", "clean-templates/*"):
         for page in settings().home.glob(pattern):
             if datetime.fromtimestamp(page.stat().st_mtime, UTC) < before:
                 shutil.rmtree(page) if page.is_dir() else page.unlink()

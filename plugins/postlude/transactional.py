@@ -88,7 +88,9 @@ def plan_one(spec: Campaign, days: Calendar, now: datetime, run_id: str, origin:
         counts.update(enrolment.schedule(conn, spec, days, past or now, run_id))
         counts.update(coupons.reserve(conn, spec, past or now))
         # rendering every template for everybody awkward takes longer than all the rest: only when something would go out
-        if counts["planned"] and (faults := campaign_checks.faults_of(file, spec) + coupons.pool_faults(spec, pools)):
+        if counts["planned"] and (
+            faults := campaign_checks.faults_of(file, spec, remember=True) + coupons.pool_faults(spec, pools)
+        ):
             raise InputError(faults)
     if counts["planned"]:
         pipeline.check("plan", spec.id, now, run_id)

@@ -12,6 +12,7 @@ TemplateFault: nobody can get this template, a person must mend the file. Render
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -53,8 +54,8 @@ from postlude.rendering.variables import CONTEXT, EMPTY, LINKS, RenderError, fir
 from postlude.settings import settings
 
 __all__ = [
-    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "in_all_languages", "line",
-    "load_theme", "names", "plain", "promotions", "render", "samples",
+    "CONTEXT", "Compiled", "Content", "RenderError", "TemplateFault", "Theme", "check", "compiled", "fingerprint",
+    "in_all_languages", "line", "load_theme", "names", "plain", "promotions", "render", "samples",
 ]  # fmt: skip
 
 # an order mail that holds one of these is an advertisement before the law
@@ -119,6 +120,17 @@ def names(folder: Path | None = None) -> list[str]:
         if not path.parent.name.startswith("_")
     }
     return sorted(found)
+
+
+def fingerprint(template: str, folder: Path | None = None) -> str:
+    """Changes when a file changes of which the template is made, or may be made; also with the code that makes mails."""
+    folder = folder or settings().include / "templates"
+    family, _, name = template.partition("/")
+    files = [
+        *folder.glob("_base/*"), *folder.glob(f"{family}/{name}.*"), *folder.parent.glob("theme*.yml"),
+        *folder.parent.glob("themes/*.yml"), *Path(__file__).parent.glob("*.py"),
+    ]  # fmt: skip
+    return hashlib.sha256(repr((template, _stamp(iter(sorted(map(str, files)))))).encode()).hexdigest()[:32]
 
 
 def check(

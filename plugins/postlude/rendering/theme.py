@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s<>\"'\\]+$")]
 Address = Annotated[str, Field(pattern=r"^[^@\s<>\"]+@[^@\s<>\"]+$")]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
+
+_MAY_BE_A_LINK = r"^(https?://[^\s<>\"'\\]+)?$"
 
 
 class News(Strict):
@@ -52,8 +55,20 @@ class Shop(Strict):
     phone: str = Field("", max_length=40, description="stands in every footer where it is known; Korea asks for it")
     returns_url: Link
     privacy_url: Link
-    faq_url: Annotated[str, Field(pattern=r"^(https?://[^\s<>\"'\\]+)?$")] = Field(
+    faq_url: Annotated[str, Field(pattern=_MAY_BE_A_LINK)] = Field(
         "", description="questions and answers; may be left out"
+    )
+    account_url: Annotated[str, Field(pattern=_MAY_BE_A_LINK)] = Field(
+        "", description="the customer's own page; may be left out"
+    )
+    booking_url: Annotated[str, Field(pattern=_MAY_BE_A_LINK)] = Field(
+        "", description="where a call is booked; may be left out"
+    )
+    referral_url: Annotated[str, Field(pattern=_MAY_BE_A_LINK)] = Field(
+        "", description="brings a friend's code along where {code} stands; may be left out"
+    )
+    free_shipping: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Annotated[Decimal, Field(gt=0)]] = Field(
+        {}, description="by currency, the amount from which shipping is free; may be empty"
     )
     logo: Logo | None = Field(None, description="instead of the name at the head of every mail")
     social: tuple[Social, ...] = Field((), max_length=6)
