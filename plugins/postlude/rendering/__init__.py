@@ -26,7 +26,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError,
 from jinja2.visitor import NodeTransformer
 
 from postlude import yamlfile
-from postlude.errors import Fault
+from postlude.errors import Fault, InputError
 from postlude.rendering import words as vocabulary
 from postlude.rendering.mjml import compile_mjml
 from postlude.rendering.people import samples

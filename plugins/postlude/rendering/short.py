@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from postlude import rendering, texting, yamlfile
-from postlude.errors import Fault
+from postlude.errors import Fault, InputError
 from postlude.rendering import words
 from postlude.rendering.people import samples
 from postlude.rendering.source import TemplateFault, assemble, flatten
@@ -108,7 +108,7 @@ def _faults(template: str, channel: str, path: Path, language: str, folder: Path
     try:
         theme = load_theme()
         part, _ = _part(path, theme, folder, template, language)
-    except TemplateFault as error:
+    except InputError as error:
         return error.faults
     found = [*part.source.advice, *part.unknown]
     people = samples(template) if not part.unknown else {}
