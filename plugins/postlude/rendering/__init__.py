@@ -149,7 +149,7 @@ def check(
     try:
         theme = theme or load_theme()
         locales = list(dict.fromkeys([_DEFAULT_LANGUAGE, *_languages(template, folder)]))
-    except TemplateFault as error:
+    except InputError as error:
         return error.faults
     faults: list[Fault] = []
     for locale in locales:
