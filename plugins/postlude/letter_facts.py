@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from postlude.event_kinds import EVENTS
 
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.{0,30}(Z|[+-]\d\d(:?\d\d)?))?$")
 # what `facts` tells
 NAMES = frozenset({
     "order", "item", "items", "shipment", "shipments", "refund", "bill", "rating", "event", "product", "cart", "notice", "contact",
@@ -125,12 +125,19 @@ def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _event(letter: Row[Any]) -> dict[str, Any]:
-    """The details as told, days as dates, what was not told None; and what it is and when."""
-    told = dict.fromkeys(EVENTS.get(letter.event_kind, ())) | {
-        key: date.fromisoformat(value) if isinstance(value, str) and _DAY.fullmatch(value) else value
-        for key, value in letter.event.items()
-    }
-    return told | {"kind": letter.event_kind, "on": local_day(letter.event_at, letter.zone)}
+    """The details as told, what was not told None; days, and the days of instants on the customer's clock, as dates."""
+    told = {key: _day_of(value, letter.zone) for key, value in letter.event.items()}
+    known = dict.fromkeys(EVENTS.get(letter.event_kind, ()))
+    return known | told | {"kind": letter.event_kind, "on": local_day(letter.event_at, letter.zone)}
+
+
+def _day_of(value: Any, zone: str) -> Any:
+    if not isinstance(value, str) or not _DAY.match(value):
+        return value
+    try:
+        return date.fromisoformat(value) if len(value) == 10 else local_day(value, zone)
+    except ValueError:
+        return value
 
 
 def _bill(event: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -158,6 +158,14 @@ def test_a_gift_is_a_gift_a_code_or_thanks(shop: Shop) -> None:
     assert got == {"gift": "gift", "coupon": "code", "thanks": "thanks"}
 
 
+def test_an_instant_that_is_told_is_a_day_on_the_customers_clock(shop: Shop) -> None:
+    for zone, said in (("Europe/London", "Open until March 20"), ("Asia/Seoul", "Open until March 21")):
+        ana = shop.customer(zone=zone)
+        shop.happens(ana, "poll_opened", HAPPENS, **told("poll_opened", valid_until="2026-03-20T20:00:00Z"))
+        shop.lane(campaign("survey"), "2026-03-03 03:00" if zone == "Asia/Seoul" else "2026-03-02 12:00")
+        assert said in shop.mails(ana)[0].text
+
+
 def test_without_a_make_good_the_apology_holds_no_coupon(shop: Shop) -> None:
     ana = shop.customer()
     shop.happens(
