@@ -42,8 +42,8 @@ MESSAGE = Message(
     return_path="b+1@shop.example",
 )
 MARKETING = [
-    "From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "X-Msg-Key", "X-Campaign", "Reply-To", "Feedback-ID",
-    "List-Unsubscribe", "List-Unsubscribe-Post", "Precedence", "List-ID", "Content-Type",
+    "From", "To", "Subject", "Date", "Message-ID", "X-Msg-Key", "MIME-Version", "X-Campaign", "Reply-To", "Feedback-ID",
+    "Precedence", "List-ID", "List-Unsubscribe", "List-Unsubscribe-Post", "Content-Type",
 ]  # fmt: skip
 
 scripts = st.one_of(
@@ -108,7 +108,9 @@ def test_any_text_comes_out_of_a_standard_parser_as_it_went_in(subject: str, nam
     assert all(len(line) <= 78 for line in head.split(b"\r\n"))
     assert raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n")
     assert raw.isascii()
-    assert all(len(line) <= 76 for line in rest.split(b"\r\n") if not line.startswith((b"--", b"Content-")))
+    # 7bit where the words allow it, else base64 in short lines
+    longest = 998 if b"Content-Transfer-Encoding: 7bit" in rest else 76
+    assert all(len(line) <= longest for line in rest.split(b"\r\n") if not line.startswith((b"--", b"Content-")))
     for word in head.split():
         assert len(word) <= 75 or not word.startswith(b"=?")
     first, second = found.iter_parts()

@@ -105,10 +105,10 @@ def test_airflow_executes_the_plugin_and_nothing_of_the_library(loaded: dict[str
 
 @pytest.mark.parametrize("ignored", [True, False])
 def test_without_the_ignore_file_our_calendar_would_replace_that_of_python(tmp_path: Path, ignored: bool) -> None:
-    """What the file is good for, on a copy that holds one module of the library."""
+    """What the file is good for: a module that has the name of one of Python's."""
     plugins = tmp_path / "plugins"
     (plugins / "postlude").mkdir(parents=True)
-    shutil.copy(ROOT / "plugins" / "postlude" / "calendar.py", plugins / "postlude")
+    (plugins / "postlude" / "calendar.py").write_text("MODULE = 'ours'\n")
     if ignored:
         shutil.copy(ROOT / "plugins" / ".airflowignore", plugins)
     found = airflow(LOAD, tmp_path / "home", plugins, str(plugins))
