@@ -290,8 +290,8 @@ def test_the_role_of_the_pages_may_execute_exactly_the_functions_of_the_pages(en
                     where p.pronamespace = 'postlude'::regnamespace and p.prosecdef and a.grantee = 0""")
         ).scalar_one()
     assert able == [
-        "public_banners", "public_calendar_changes", "public_land", "public_land_report", "public_locale", "public_planned", "public_prefer",
-        "public_preferences", "public_take_token", "public_unsubscribe",
+        "public_banners", "public_calendar_changes", "public_land", "public_land_report", "public_locale", "public_planned",
+        "public_prefer", "public_preferences", "public_take_token", "public_unsubscribe",
     ]  # fmt: skip
     assert others == 0, "nobody else may act with the owner's rights"
 
