@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,19 @@ def _score(result: Any) -> str:
     return f"{held} of {len(result.results)} expectations hold"
 
 
+@lru_cache(maxsize=1)
+def _view() -> Any:
+    """One for all pages of a process: a new one compiles all its templates again, which takes longer than the page."""
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    return DefaultJinjaPageView()
+
+
 def _page(result: Any) -> str:
     with quiet():
         from great_expectations.render.renderer import ValidationResultsPageRenderer
-        from great_expectations.render.view import DefaultJinjaPageView
 
-        page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+        page = _view().render(ValidationResultsPageRenderer().render(result))
     for part in ("script", "style", "footer"):
         page = re.sub(rf"<{part}\b.*?</{part}>", "", page, flags=re.S | re.I)
     page = re.sub(r"<(?:img|link)\b[^>]*>|\son\w+=\"[^\"]*\"", "", page, flags=re.I)
