@@ -289,6 +289,10 @@ class Campaign(Strict):
     at_most_every: Duration | None = Field(
         None, description="no second message of this campaign to a customer within this time"
     )
+    withdraw_after: Duration | None = Field(
+        None,
+        description="who gives no sign of a human so long after the last step has gone is written to no more: the consent is withdrawn",
+    )
     why: str = Field(min_length=1, description="told to the customer: why do I get this mail?")
     steps: tuple[Step, ...] = Field(min_length=1)
 

@@ -223,3 +223,15 @@ def end_enrolments(conn: Connection, campaigns: list[Campaign], now: datetime) -
         conn, "35_end_enrolments", campaigns=[c.id for c in campaigns], now=now, timelines=db.dumps(timelines)
     ).mappings().one()  # fmt: skip
     return dict(row)
+
+
+def withdraw_unanswered(conn: Connection, campaign: Campaign, now: datetime) -> int:
+    """Withdraw the consent of whoever gave no sign after the campaign asked whether to stay (`withdraw_after`); how many did not."""
+    if campaign.withdraw_after is None or campaign.kind != "marketing":
+        return 0
+    return int(
+        db.run(
+            conn, "53_withdraw_unanswered", campaign=campaign.id, step=campaign.steps[-1].id, topic=campaign.topic,
+            after=campaign.withdraw_after, now=now,
+        ).rowcount
+    )  # fmt: skip

@@ -706,7 +706,9 @@ def apply_events(now: datetime, run_id: str, origin: str = "manual") -> Counts:
     """Turn reports into events and let them have their effects; then end the passages they end."""
     with _recorded("apply_events", "", now, run_id, origin) as counts, db.transaction() as conn:
         counts.update(feedback_stage.apply(conn, now))
-        counts.update(enrolment.end_enrolments(conn, _sound_campaigns(effective(conn, now), now), now))
+        campaigns = _sound_campaigns(effective(conn, now), now)
+        counts.update(enrolment.end_enrolments(conn, campaigns, now))
+        counts["consents_withdrawn"] = sum(enrolment.withdraw_unanswered(conn, one, now) for one in campaigns)
     return counts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.shop import Shop
+from postlude import db, enrolment
 from postlude.campaign import Campaign
 from postlude.event_kinds import EVENTS
 from world import at, calendar, campaign
@@ -156,6 +157,27 @@ def test_a_gift_is_a_gift_a_code_or_thanks(shop: Shop) -> None:
         shop.lane(campaign("surprise_gift"), "2026-03-02 12:00")
         got[gives] = came(shop, ana)[0]
     assert got == {"gift": "gift", "coupon": "code", "thanks": "thanks"}
+
+
+def test_who_does_not_answer_whether_to_stay_is_written_to_no_more(shop: Shop) -> None:
+    walked = campaign("re_permission")
+    silent, clicks, orders = shop.customer(), shop.customer(), shop.customer()
+    for customer in (silent, clicks, orders):
+        shop.happens(customer, "disengaged", HAPPENS, **told("disengaged"))
+    passes(shop, walked, [0, 14])
+    assert [came(shop, who) for who in (silent, clicks, orders)] == [{0: "stay", 14: "last"}] * 3
+    shop.happens(clicks, "visited", "2026-03-20 10:00")
+    shop.sale(orders, "2026-03-25 10:00")
+
+    def withdrawn(now: str) -> int:
+        with db.transaction(shop.engine) as conn:
+            return enrolment.withdraw_unanswered(conn, walked, at(now))
+
+    mine = "select count(*) from consents where customer_id = :c and not granted and basis = 'unanswered'"
+    assert withdrawn("2026-03-29 12:00") == 0, "two weeks are not over"
+    withdrawn("2026-04-01 12:00")
+    assert withdrawn("2026-04-02 12:00") == 0, "once"
+    assert [shop.one(mine, c=who) for who in (silent, clicks, orders)] == [1, 0, 0]
 
 
 def test_an_instant_that_is_told_is_a_day_on_the_customers_clock(shop: Shop) -> None:
