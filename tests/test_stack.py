@@ -233,7 +233,8 @@ def test_only_one_up_or_demo_works_in_a_home_at_a_time(home: Path) -> None:
 # ---------------------------------------------------------------- a stack of fake components, in a process of its own
 
 FAKE = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
     from pathlib import Path
     from postlude import errors, stack
     from postlude.settings import Settings
