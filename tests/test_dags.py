@@ -180,6 +180,14 @@ def test_each_dag_is_wired_as_its_manual_says(bag: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
+def test_a_task_builds_its_own_campaign_and_not_forty_others(tmp_path: Path) -> None:
+    """Every task is a process that reads the DAG file again."""
+    dags = parsed(
+        tmp_path, _AIRFLOW_PARSING_CONTEXT_DAG_ID="campaign__win_back", _AIRFLOW_PARSING_CONTEXT_TASK_ID="enrol"
+    )
+    assert [dag_id for dag_id in dags["dags"] if dag_id.startswith("campaign__")] == ["campaign__win_back"]
+
+
 def test_every_campaign_enrols_schedules_is_checked_and_assessed_before_it_is_released(bag: dict[str, Any]) -> None:
     campaigns = [dag for dag_id, dag in bag["dags"].items() if dag_id.startswith("campaign__")]
     # what people wait for is planned by `transactional`, not once a day
