@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,8 @@ def test_a_blackout_is_added_moved_and_taken_back_with_the_keyboard_and_the_mous
         today = frame.evaluate("document.activeElement.dataset.day")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowDown")
-        until(frame, "today => document.activeElement.dataset.day > today", arg=today)
-        day = frame.evaluate("document.activeElement.dataset.day")
+        day = (date.fromisoformat(today) + timedelta(days=8)).isoformat()
+        until(frame, "day => document.activeElement.dataset.day === day", arg=day)
         page.keyboard.press("Enter")  # the form for that day
         assert (frame.input_value("#do"), frame.input_value("#fields [name=date]")) == ("add_blackout", day)
         frame.fill("#why", EVIL)
