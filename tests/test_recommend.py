@@ -140,7 +140,7 @@ def test_the_mail_knows_recommendations_and_the_standing_in_the_club_as_of_its_h
         for (m,) in world.do("select message_id from messages order by customer_id")
     ]
     with db.transaction(world.engine) as conn:
-        found = letter_extras.of(conn, letters[-2:], {"t": set(letter_extras.NOTHING)}, at(NOW))
+        found = letter_extras.of(conn, letters[-2:], {"t": set(letter_extras.NAMES)}, at(NOW))
         assert letter_extras.of(conn, letters, {"t": {"order"}}, at(NOW)) == {}
     hers, his = (found[letter.message_id] for letter in letters[-2:])
     assert [(r["sku"], r["reason"], r["because"], r["currency"]) for r in his["recommendations"]] == [

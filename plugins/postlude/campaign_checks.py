@@ -89,8 +89,8 @@ def _untold(campaign: Campaign, names: set[str]) -> Iterator[tuple[Place, str]]:
         for template in step.templates if "email" in campaign.offers(step) else ():
             try:
                 used = rendering.used_names(template) if template in names else set()
-            except rendering.TemplateFault:
-                continue  # told by itself
+            except InputError:
+                continue  # a broken template or theme is told by itself
             for name in sorted(used):
                 key = name.removeprefix(EVENT)
                 if name.startswith(EVENT) and key not in (*told, "kind", "on", "get"):

@@ -70,13 +70,12 @@ class Desk:
         marketing = letter.kind == "marketing" or bool(step.get("promotes"))
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
-            context = _context(letter, definition, links, coupon, now, template.uses)
-            context |= self.extras.get(letter.message_id, {})
+            context = self._context(letter, definition, links, coupon, now, template.uses)
             if self.goods:
                 context = claims.fresh(context, self.goods, letter.source_id, template.uses)
             content = template.fill(context)
         else:
-            context = _context(letter, definition, links, coupon, now, _ALL) | self.extras.get(letter.message_id, {})
+            context = self._context(letter, definition, links, coupon, now, _ALL)
             words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
             content = rendering.Content(words.title or definition["name"], "", "", words.text)
         if marketing:
@@ -117,9 +116,12 @@ class Desk:
         links = Links(letter, self.house(letter.source_id).theme)
         links.update(rendering.samples()["ana"]["links"])
         template = self._template(letter.template, locale, letter.source_id)
-        context = _context(letter, definition, links, coupon and {**coupon, "code": code}, now, template.uses)
-        context |= self.extras.get(letter.message_id, {})
-        return template.fill(context)
+        coupon = coupon and {**coupon, "code": code}
+        return template.fill(self._context(letter, definition, links, coupon, now, template.uses))
+
+    def _context(self, letter: Row[Any], *about: Any) -> dict[str, Any]:
+        """The variables of one letter, with what was looked up for the batch."""
+        return _context(letter, *about) | self.extras.get(letter.message_id, {})
 
     def signed(self, message: Message, raw: bytes) -> bytes:
         """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""

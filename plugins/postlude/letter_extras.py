@@ -18,7 +18,7 @@ from postlude import db, yamlfile
 from postlude.loyalty_rules import LOYALTY, Loyalty
 from postlude.settings import settings
 
-NOTHING: Mapping[str, Any] = {"recommendations": [], "loyalty": None}
+NAMES = ("recommendations", "loyalty")
 MOST = 6
 
 
@@ -30,7 +30,7 @@ def of(
     speaks: template -> names of the variables it uses.
     """
     found: dict[UUID, dict[str, Any]] = {}
-    wanted = {name: [letter for letter in letters if name in speaks.get(letter.template, ())] for name in NOTHING}
+    wanted = {name: [letter for letter in letters if name in speaks.get(letter.template, ())] for name in NAMES}
     if people := wanted["recommendations"]:
         rows = db.run(conn, "24_recommend_people", ids=[letter.message_id for letter in people], most=MOST, now=now)
         for row in rows:
