@@ -66,8 +66,7 @@ class Desk:
             raise rendering.RenderError("the campaign no longer has this step")
         coupon = _coupon(step, letter, now)
         links = Links(letter, theme)
-        # a letter of a transactional campaign may promote too, and is written like marketing then
-        marketing = letter.kind == "marketing" or bool(step.get("promotes"))
+        marketing = _markets(letter, step)
         if letter.channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
             context = self._context(letter, definition, links, coupon, now, template.uses)
@@ -164,6 +163,9 @@ class Desk:
         return known
 
 
+_ASKED = {"score": "item", "delivery": "delivery", "nps": "shop"}  # links and what they ask about
+
+
 class Links(dict[str, Any]):
     """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
 
@@ -175,8 +177,8 @@ class Links(dict[str, Any]):
             link: Any = tokens.unsubscribe_link(self._key)
         elif name == "preferences":
             link = tokens.preferences_link(self._key, self._letter.due_at.date())
-        elif name == "score":
-            link = tokens.score_links(self._key)
+        elif name in _ASKED:
+            link = tokens.score_links(self._key, _ASKED[name])
         elif name == "shop":
             link = self.shop.url
         elif name == "page":
@@ -203,7 +205,7 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_LINKS = ("unsubscribe", "preferences", "score", "shop", "page", "booking")
+_LINKS = ("unsubscribe", "preferences", *_ASKED, "shop", "page", "booking")
 
 
 def asks(uses: Collection[str]) -> bool:
@@ -242,7 +244,11 @@ def _context(
         "coupon": coupon and {**coupon, "code": line(coupon["code"])},
         "referral": _referral(letter.referral_code, links.shop) if letter.referral_code else None,
         "links": {name: links[name] for name in linked},
-        "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
+        "campaign": {
+            "id": letter.campaign_id,
+            "name": line(definition["name"]),
+            "marketing": any(s["id"] == letter.step_id and _markets(letter, s) for s in definition["steps"]),
+        },
         "step": {"id": letter.step_id},
         "why": line(definition["why"]),
     }
@@ -254,6 +260,11 @@ def _context(
         context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
         context["free_shipping"] = _free_shipping(context, links.shop)
     return context
+
+
+def _markets(letter: Row[Any], step: Mapping[str, Any]) -> bool:
+    """Is it written like marketing? A letter of a transactional campaign may promote too."""
+    return bool(letter.kind == "marketing" or step.get("promotes"))
 
 
 def _referral(code: str, shop: Any) -> dict[str, Any]:

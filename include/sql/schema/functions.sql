@@ -600,10 +600,11 @@ language sql stable parallel safe as $$
         select (e.detail ->> 'score')::numeric, e.at
         from postlude.messages as m join postlude.events as e on e.message_id = m.message_id
         where m.enrolment_id = passage and e.kind = 'rated' and e.detail ->> 'score' ~ '^(10|[0-9])$'
+          and coalesce(e.detail ->> 'about', 'item') = 'item'
     ) as s
     where s.at < now_ order by s.at desc, s.score limit 1
 $$;
-comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
+comment on function postlude.newest_score is 'The newest rating of the item, of the order or given to a mail of this passage; null: none, which is neither high nor low.';
 
 create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -828,7 +829,8 @@ language sql stable parallel safe as $$
         when definition -> 'exit_on' ? 'clicked'
             and postlude.first_event('clicked', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null then 'clicked'
         when definition -> 'exit_on' ? 'rated_low' and postlude.newest_score(e.enrolment_id, e.order_id, now_) <= 2 then 'rated_low'
-        when definition -> 'exit_on' ? 'rated' and postlude.newest_score(e.enrolment_id, e.order_id, now_) is not null then 'rated'
+        when definition -> 'exit_on' ? 'rated' and (postlude.newest_score(e.enrolment_id, e.order_id, now_) is not null
+            or postlude.first_event('rated', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null) then 'rated'
         when definition -> 'exit_on' ? 'delivered' and exists (
             select from postlude.shipments as p join postlude.orders as o using (order_id)
             where p.order_id = e.order_id and p.delivered_at <= now_
