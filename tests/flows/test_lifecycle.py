@@ -226,6 +226,8 @@ def bought(shop: Shop, sku: str, amount: float = 50, **more: Any) -> tuple[int, 
     [
         ("how_to_leather", "leather", {1: "start", 4: "more", 10: "known", 90: "care"}),
         ("how_to_electronics", "electronics", {1: "start", 4: "more", 10: "known", 120: "care"}),
+        ("how_to_apparel", "apparel", {1: "start", 4: "more", 10: "known", 90: "care"}),
+        ("how_to_makeup", "makeup", {1: "start", 4: "more", 10: "known", 120: "care"}),
         ("delivery_check", "home", {3: "check"}),
         ("review_request", "leather", {37: "review"}),
     ],

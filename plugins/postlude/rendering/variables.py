@@ -50,6 +50,7 @@ CONTEXT: Mapping[str, str] = {
     "shop.loyalty_perks[]": "what members really get, one line each",
     "shop.news[].name": "what is new in the shop; the list may be empty",
     "shop.news[].url": "where it is",
+    "shop.guides.*": "by product category, its guide in pictures; ask with `|default('')`",
     "shop.faq_url": "questions and answers; may be empty",
     "shop.logo.url": "`shop.logo` is none for a shop that writes its name instead",
     "shop.logo.alt": "what stands there without pictures",
