@@ -45,6 +45,7 @@ BLOCKS: Mapping[str, str] = {
     "referral": "",
     "stars": "",
     "nps": "",
+    "choices": "options=event.options, href=event.url",
     "faq": "",
     "support": "",
     "care": "title=t.heading, one=t.text, two=t.soft",

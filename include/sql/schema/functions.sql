@@ -811,11 +811,14 @@ end
 $$;
 comment on function postlude.happening_over is 'Is what an outside event told no longer so (paid, gone again, joined, ...)? Asked at planning and at hand-over.';
 
-create or replace function postlude.event_of(customer bigint, definition jsonb, anchor timestamptz) returns setof postlude.external_events
+drop function if exists postlude.event_of(bigint, jsonb, timestamptz);
+create or replace function postlude.event_of(customer bigint, definition jsonb, anchor_key text, anchor timestamptz)
+returns setof postlude.external_events
 language sql stable parallel safe as $$
     select x.* from postlude.external_events as x
     where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-    order by x.known_at, x.source_id, x.event_key limit 1
+    -- two events of one instant (two articles back in stock) are told apart by the anchor
+    order by anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1
 $$;
 comment on function postlude.event_of is 'The outside event a passage began with; no row for other triggers.';
 
@@ -848,7 +851,7 @@ language sql stable parallel safe as $$
                   else definition ->> 'kind' = 'transactional' and n.order_id is not distinct from e.order_id
               end) then 'superseded'
         when definition -> 'exit_on' ? 'over' and (
-            select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
+            select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_key, e.anchor_at) as x) then 'over'
     end
     from postlude.enrolments as e
     where e.enrolment_id = passage
