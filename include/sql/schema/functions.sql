@@ -591,6 +591,19 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.first_event is 'When something first happened since an instant: ordered by the customer, reviewed or returned this order, or a report (clicked, rated, ...) about a mail of this passage.';
 
+create or replace function postlude.refunded_of(order_ bigint, whole numeric, now_ timestamptz) returns numeric
+language sql stable parallel safe as $$
+    -- a return that names no article is the whole order
+    select case
+        when bool_or(q.sku is null) then whole
+        else (
+            select sum(l.quantity * l.unit_price) from postlude.order_lines as l
+            where l.order_id = order_ and l.counted and l.sku = any(array_agg(q.sku)))
+    end
+    from postlude.returns as q where q.order_id = order_ and q.refunded_at <= now_
+$$;
+comment on function postlude.refunded_of is 'What of an order that counts for `whole` was refunded by now; null: nothing.';
+
 create or replace function postlude.newest_score(passage uuid, order_ bigint, now_ timestamptz) returns numeric
 language sql stable parallel safe as $$
     select s.score from (
