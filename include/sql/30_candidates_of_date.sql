@@ -1,9 +1,10 @@
 -- candidates_of_date: customers whose birthday, anniversary of the first order, or renewal lies (so many days ahead) in reach.
 -- The day begins at midnight on the customer's clock; 29 February is kept on 28 February in other years.
+-- customer: this one only; null: everybody.
 --
 -- reads   customers, customer_features, sources, time_zones
 -- writes  candidates (temporary)
--- params  date_of text, days_before int, now timestamptz, max_age interval, once_per text
+-- params  date_of text, days_before int, now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with dated as (
@@ -23,21 +24,12 @@ with dated as (
     left join customer_features as f on c.customer_id = f.customer_id
     where
         c.merged_into is null
+        and (cast(:customer as bigint) is null or c.customer_id = cast(:customer as bigint))
         and case cast(:date_of as text)
             when 'birthday' then c.birthday is not null
             when 'renewal' then c.renews_on is not null
             else f.customer_id is not null
         end
-),
-
-shares as (
-    select
-        c.source_id,
-        count(*) as told,
-        count(*) filter (where to_char(c.birthday, 'MMDD') = '0101') as on_new_year
-    from customers as c
-    where c.birthday is not null and cast(:date_of as text) = 'birthday'
-    group by c.source_id
 ),
 
 -- only the days that can be in reach, in whatever zone: nobody else is looked at closer
@@ -69,6 +61,20 @@ anchored as (
         r.*,
         local_instant(r.day - cast(:days_before as int) + time '00:00', r.zone) as anchor_at
     from returning_days as r
+),
+
+-- only a birthday on 1 January is doubted: on other days nobody else's is looked at
+shares as (
+    select
+        c.source_id,
+        count(*) as told,
+        count(*) filter (where to_char(c.birthday, 'MMDD') = '0101') as on_new_year
+    from customers as c
+    where
+        c.birthday is not null
+        and cast(:date_of as text) = 'birthday'
+        and c.source_id in (select a.source_id from anchored as a where to_char(a.birthday, 'MMDD') = '0101')
+    group by c.source_id
 )
 
 select

@@ -1,17 +1,21 @@
 -- candidates_of_event: orders whose event (placed, ..., refunded) lies in the campaign's reach.
 -- Where a source knows no deliveries at all, the order date stands for them.
+-- customer: this one only; null: everybody.
 --
 -- reads   orders, shipments, returns, sources
 -- writes  candidates (temporary)
--- params  event text, now timestamptz, max_age interval, once_per text
+-- params  event text, now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with without_shipments as (
     select s.source_id
     from sources as s
-    where not exists (
-        select 1 from orders as o inner join shipments as p on o.order_id = p.order_id where o.source_id = s.source_id
-    )
+    where
+        cast(:event as text) = 'delivered'
+        and (cast(:customer as bigint) is null or s.source_id in (select o.source_id from orders as o where o.customer_id = cast(:customer as bigint)))
+        and not exists (
+            select 1 from orders as o inner join shipments as p on o.order_id = p.order_id where o.source_id = s.source_id
+        )
 ),
 
 -- materialized: else the instant is worked out anew for every mention of it
@@ -47,6 +51,7 @@ happened as materialized (
     from orders as o
     where
         o.customer_id is not null
+        and (cast(:customer as bigint) is null or o.customer_id = cast(:customer as bigint))
         and o.placed_at < :now
         -- an order delivered within reach was placed at most a year before
         and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'
