@@ -417,8 +417,9 @@ def why(
     with db.transaction() as conn:
         stops = switch.at(conn, now if as_of or at else None)
         for person in reasons.people(conn, customer):
+            known = reasons.shared(conn, person, now, stops)
             for file in _campaigns(campaign):
-                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now, stops)
+                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now, known)
                 traces.append((person, Path(file).stem, lines))
     if as_json:
         show(

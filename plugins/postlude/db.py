@@ -281,6 +281,14 @@ def run(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
     return conn.execute(sql(name), params)
 
 
+def kept_by(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
+    """The rows that a file `create temporary table ... on commit drop as select ...` would keep, without making the table."""
+    _, found, select = sql(name).text.partition(" on commit drop as\n")
+    if not found:
+        raise InputError(f"{name} makes no temporary table")
+    return conn.execute(text(select), params)
+
+
 # ---------------------------------------------------------------- schema
 
 

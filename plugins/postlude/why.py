@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 
 from postlude import db, freshness, switch
 from postlude.calendar import Calendar
@@ -39,18 +39,39 @@ def people(conn: Connection, wanted: str) -> list[Row[Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What is the same for every campaign, read once for whoever asks about all of them."""
+
+    stops: Sequence[switch.Stop]
+    feeds: Sequence[freshness.Feed]
+    stored: Mapping[str, Sequence[Row[Any]]]  # campaign id: its passages, messages and refusals of this customer
+
+
+def shared(conn: Connection, person: Row[Any], now: datetime, stops: Sequence[switch.Stop] | None = None) -> Shared:
+    """What `explain` needs of a customer whatever the campaign.
+
+    stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
+    """
+    stored: dict[str, list[Row[Any]]] = {}
+    for row in db.run(conn, "72_why_history", customer=person.customer_id, now=now):
+        stored.setdefault(row.campaign, []).append(row)
+    return Shared(switch.as_of(conn, now) if stops is None else stops, freshness.verdicts(conn, now), stored)
+
+
 def explain(
     conn: Connection,
     person: Row[Any],
     campaign: Campaign,
     calendar: Calendar,
     now: datetime,
-    stops: Sequence[switch.Stop] | None = None,
+    known: Shared | None = None,
 ) -> list[Line]:
     """The trace of one campaign for one customer as of `now`. It only reads, and holds no name or address.
 
-    stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
+    known: as `shared` gives it for this customer and instant; None: it is read here.
     """
+    known = known or shared(conn, person, now)
     lines: list[Line] = []
 
     def say(predicate: str, holds: bool | None, detail: str) -> None:
@@ -73,7 +94,7 @@ def explain(
     ).one()  # fmt: skip
     covering = [
         stop
-        for stop in (switch.as_of(conn, now) if stops is None else stops)
+        for stop in known.stops
         if any(stop.covers(campaign.id, name, person.source_id, campaign.kind) for name in campaign.every_channel)
     ]
     stopped = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
@@ -97,7 +118,7 @@ def explain(
     if facts.holdout == "":
         left_alone = "in the global control group, which no marketing campaign writes to"
     say("not in the holdout", facts.holdout is None, left_alone)
-    for feed in freshness.verdicts(conn, now):
+    for feed in known.feeds:
         if feed.source_id == person.source_id and feed.entity in campaign.feeds:
             say(f"{feed.entity[:-1]} feed is fresh", feed.reason is None, f"{feed}; this campaign rests on absence")
     for step in campaign.steps:
@@ -117,7 +138,7 @@ def explain(
             facts.opening is not None and facts.opening <= now,
             f"next opening {opens}, on the clock of {zone}",
         )
-    for row in db.run(conn, "72_why_history", customer=person.customer_id, campaign=campaign.id, now=now):
+    for row in known.stored.get(campaign.id, ()):
         until = f", {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
         say(
             f"{row.what} {row.name}",
@@ -147,15 +168,10 @@ def _trigger(
             detail + f"; counts when entered after {reach:%Y-%m-%d %H:%M} UTC",
         )
         return
-    # the same statement as at planning
-    conn.execute(text("drop table if exists candidates"))
+    # the same statement as at planning, about one customer
     dates = calendar.dates_of(campaign.trigger.occasion) if campaign.trigger.occasion else []
-    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
-    db.run(conn, name, **params)
-    mine = conn.execute(
-        text("select order_id, anchor_at, objection from candidates where customer_id = :c order by anchor_at desc"),
-        {"c": person.customer_id},
-    ).all()
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within), customer=person.customer_id)
+    mine = sorted(db.kept_by(conn, name, **params), key=lambda row: row.anchor_at, reverse=True)
     if not campaign.trigger.event:
         words = campaign.trigger.in_words()
         for row in mine:

@@ -9,14 +9,14 @@ from postlude.errors import InputError
 
 
 def campaigns() -> list[Campaign]:
-    """Every campaign whose file can be read, by id."""
+    """Every campaign whose file can be read, in the order of their names: that is how readers look for one."""
     found = []
     for file in pipeline.campaign_files():
         try:
             found.append(_kept(file, _stamp(Path(file))))
         except InputError:  # its red DAG tells what is wrong with it
             continue
-    return found
+    return sorted(found, key=lambda one: one.name.casefold())
 
 
 def campaign(wanted: str) -> Campaign:
