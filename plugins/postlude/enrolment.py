@@ -18,8 +18,6 @@ from postlude.conditions import Reentry
 from postlude.errors import GateClosed, InputError
 from postlude.settings import settings
 
-# those in reach are few and find their rows by indexes; by the default the planner would rather read whole tables
-WALK = text("select set_config('random_page_cost', '1.1', true)")
 LONGEST_REST = timedelta(days=366)  # what a campaign missed before that is not looked for
 
 
@@ -50,7 +48,7 @@ def enrol(
     can be sent because of them.
     Raises GateClosed when the trigger would read segments or features of another instant than `now`.
     """
-    conn.execute(WALK)
+    db.walk(conn)
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
     conn.execute(text("drop table if exists candidates, judged"))
@@ -144,7 +142,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     so, what was planned for it before moves along (`moved`; it is held for the gate again), or is cancelled (`stopped`).
     """
     db.tell_now(conn, now)
-    conn.execute(WALK)
+    db.walk(conn)
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     delays = [delay for delay in calendar.delays if delay.campaign == campaign.id and delay.since is not None]
