@@ -13,9 +13,10 @@ with without_shipments as (
     where
         cast(:event as text) = 'delivered'
         and (cast(:customer as bigint) is null or s.source_id in (select o.source_id from orders as o where o.customer_id = cast(:customer as bigint)))
-        and not exists (
-            select 1 from orders as o inner join shipments as p on o.order_id = p.order_id where o.source_id = s.source_id
-        )
+        -- one is enough: `not exists` would join all orders with all parcels
+        and (
+            select 1 from orders as o inner join shipments as p on o.order_id = p.order_id where o.source_id = s.source_id limit 1
+        ) is null
 ),
 
 -- materialized: else the instant is worked out anew for every mention of it
@@ -57,7 +58,8 @@ happened as materialized (
         and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'
         -- of the year's orders few have parcels that moved within reach: found in one look at the parcels
         and (
-            cast(:event as text) not in ('shipped', 'delivered')
+            cast(:customer as bigint) is not null
+            or cast(:event as text) not in ('shipped', 'delivered')
             or o.order_id in (
                 select p.order_id
                 from shipments as p
