@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
@@ -41,22 +41,50 @@ def people(conn: Connection, wanted: str) -> list[Row[Any]]:
 
 @dataclass(frozen=True)
 class Shared:
-    """What is the same for every campaign, read once for whoever asks about all of them."""
+    """What is read once of a customer for all campaigns that are asked about."""
 
     stops: Sequence[switch.Stop]
     feeds: Sequence[freshness.Feed]
-    stored: Mapping[str, Sequence[Row[Any]]]  # campaign id: its passages, messages and refusals of this customer
+    facts: Mapping[str, Row[Any]]  # by campaign id: what holds now
+    stored: Mapping[str, Sequence[Row[Any]]]  # by campaign id: passages, messages and refusals
 
 
-def shared(conn: Connection, person: Row[Any], now: datetime, stops: Sequence[switch.Stop] | None = None) -> Shared:
-    """What `explain` needs of a customer whatever the campaign.
+def shared(
+    conn: Connection,
+    person: Row[Any],
+    campaigns: Iterable[Campaign],
+    calendar: Calendar,
+    now: datetime,
+    stops: Sequence[switch.Stop] | None = None,
+) -> Shared:
+    """What `explain` needs of a customer for any of these campaigns, in a few statements for all of them.
 
     stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
     """
+    pressure = calendar.pressure_in_force
+    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
+    closed = [*(str(day) for day in calendar.blackouts), *holidays]
+    asked = []
+    for campaign in campaigns:
+        window, every = calendar.window_of(campaign.id), campaign.at_most_every
+        asked.append(
+            {
+                "campaign": campaign.id, "channel": campaign.channel, "channels": campaign.every_channel, "kind": campaign.kind,
+                "topic": campaign.topic, "stop_while": campaign.stop_while, "segment": campaign.trigger.enters,
+                "draws": campaign.control_groups, "rules": pressure.rules,
+                "reach": f"{max(pressure.reach, every or pressure.reach).total_seconds()} seconds",
+                "every": str(every.total_seconds()) if every else None, "opens": window.opens, "closes": window.closes,
+                "weekdays": calendar.weekday_numbers(campaign.id), "blackouts": closed,
+            }
+        )  # fmt: skip
+    facts = db.run(
+        conn, "71_why_now", customer=person.customer_id, zone=person.zone, campaigns=db.dumps(asked), now=now
+    )  # fmt: skip
     stored: dict[str, list[Row[Any]]] = {}
     for row in db.run(conn, "72_why_history", customer=person.customer_id, now=now):
         stored.setdefault(row.campaign, []).append(row)
-    return Shared(switch.as_of(conn, now) if stops is None else stops, freshness.verdicts(conn, now), stored)
+    stops = switch.as_of(conn, now) if stops is None else stops
+    return Shared(stops, freshness.verdicts(conn, now), {row.campaign: row for row in facts}, stored)
 
 
 def explain(
@@ -69,29 +97,16 @@ def explain(
 ) -> list[Line]:
     """The trace of one campaign for one customer as of `now`. It only reads, and holds no name or address.
 
-    known: as `shared` gives it for this customer and instant; None: it is read here.
+    known: as `shared` gives it for this customer, campaign and instant; None: it is read here.
     """
-    known = known or shared(conn, person, now)
+    known = known or shared(conn, person, [campaign], calendar, now)
+    facts = known.facts[campaign.id]
     lines: list[Line] = []
 
     def say(predicate: str, holds: bool | None, detail: str) -> None:
         verdict: Literal["yes", "no", "fact"] = "fact" if holds is None else "yes" if holds else "no"
         lines.append(Line(campaign.id, predicate, verdict, detail))
 
-    window = calendar.window_of(campaign.id)
-    pressure = calendar.pressure_in_force
-    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
-    closed = calendar.blackouts + [date.fromisoformat(day) for day in holidays]
-    facts = db.run(
-        conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel,
-        channels=campaign.every_channel, kind=campaign.kind,
-        topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
-        draws=db.dumps(campaign.control_groups), rules=db.dumps(pressure.rules),
-        reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
-        every=str(campaign.at_most_every.total_seconds()) if campaign.at_most_every else None,
-        opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
-        blackouts=closed, now=now,
-    ).one()  # fmt: skip
     covering = [
         stop
         for stop in known.stops
@@ -128,7 +143,7 @@ def explain(
     say("not paused", pause is None, f"paused until {pause.last}: {pause.why}" if pause else "no pause in the calendar")
     if campaign.kind == "marketing":
         full = f"{facts.winner} has the place" + (f" until {facts.free_at:%Y-%m-%d %H:%M} UTC" if facts.free_at else "")
-        rules = "; ".join(rule["words"] for rule in pressure.rules) or "no caps"
+        rules = "; ".join(rule["words"] for rule in calendar.pressure_in_force.rules) or "no caps"
         say("below the cap", facts.pressed is None, f"{facts.pressed}: {full}" if facts.pressed else rules)
         said = {"profile": "", "country": f" (the one clock of {person.country})", "shop": " (the shop’s)"}
         zone = person.zone + said[person.zone_from]

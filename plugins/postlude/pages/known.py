@@ -23,8 +23,13 @@ def campaign(wanted: str) -> Campaign:
     """One campaign. Raises InputError when there is none of this id, or its file has mistakes."""
     for file in pipeline.campaign_files():
         if Path(file).stem == wanted:
-            return _kept(file, _stamp(Path(file)))
+            return of(file)
     raise InputError(f'there is no campaign "{wanted}"')
+
+
+def of(file: str) -> Campaign:
+    """The campaign in this file. Raises InputError when it has mistakes."""
+    return _kept(file, _stamp(Path(file)))
 
 
 def faults() -> dict[str, str]:

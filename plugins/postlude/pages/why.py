@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from postlude import db, pipeline, switch
 from postlude import why as reasons
 from postlude.calendar import Calendar, effective
+from postlude.campaign import Campaign
 from postlude.errors import InputError
 from postlude.pages import known
 from postlude.pages.app import Deps, answer
@@ -57,11 +58,12 @@ def explained(deps: Deps, asked: Question) -> dict[str, Any]:
     with db.transaction(deps.engine()) as conn:
         calendar = effective(conn, now)
         stops = switch.at(conn, now if asked.at else None)
+        sound, faults = _read(files)
         people = []
         for person in reasons.people(conn, asked.customer.strip()):
-            shared = reasons.shared(conn, person, now, stops)
-            traces = [_trace(conn, person, file, calendar, shared, now) for file in files]
-            people.append(_person(person) | {"campaigns": traces})
+            shared = reasons.shared(conn, person, sound, calendar, now, stops)
+            traces = [_trace(conn, person, campaign, calendar, shared, now) for campaign in sound]
+            people.append(_person(person) | {"campaigns": traces + faults})
     return {"as_of": now.isoformat(), "people": people}
 
 
@@ -78,14 +80,21 @@ def _person(person: Any) -> dict[str, Any]:
     }
 
 
+def _read(files: list[str]) -> tuple[list[Campaign], list[dict[str, Any]]]:
+    """The campaigns of these files; where a file has mistakes, these instead."""
+    sound, faults = [], []
+    for file in files:
+        try:
+            sound.append(known.of(file))
+        except InputError as error:
+            stem = Path(file).stem
+            faults.append({"id": stem, "name": stem, "fault": str(error), "lines": []})
+    return sound, faults
+
+
 def _trace(
-    conn: Connection, person: Any, file: str, calendar: Calendar, shared: reasons.Shared, now: datetime
+    conn: Connection, person: Any, campaign: Campaign, calendar: Calendar, shared: reasons.Shared, now: datetime
 ) -> dict[str, Any]:
-    """One campaign's lines; where its file has mistakes, these instead."""
-    try:
-        campaign = known.campaign(Path(file).stem)
-    except InputError as error:
-        return {"id": Path(file).stem, "name": Path(file).stem, "fault": str(error), "lines": []}
     lines = [
         {"predicate": line.predicate, "verdict": line.verdict, "detail": line.detail, "meaning": _meaning(line.detail)}
         for line in reasons.explain(conn, person, campaign, calendar, now, shared)
