@@ -51,11 +51,13 @@ ROWS = (
     "from generate_series(0, 499) n",
     "insert into customers (source_id, source_customer_id, email, first_name, last_name, country, known_at) "
     "select 'shop', n, 'c' || n || '@customers.example', "
-    "(cast(:first as text[]))[1 + n % :firsts], (cast(:last as text[]))[1 + n / 7 % :lasts], 'DE', :now - interval '2 years' from generate_series(1, :people) n",
+    "(cast(:first as text[]))[1 + n % :firsts], (cast(:last as text[]))[1 + n / 7 % :lasts], 'DE', "
+    ":now - interval '2 years' from generate_series(1, :people) n",
     "insert into consents select customer_id, 'email', 'marketing', true, known_at, 'opt_in', known_at from customers",
     "insert into orders (source_id, source_order_id, customer_id, currency, placed_at, known_at, counted_at, counted_amount) "
     "select 'shop', 'o' || customer_id, customer_id, 'EUR', at, at, at, 100 "
-    "from customers, lateral (select cast(:now as timestamptz) - interval '190 days' - customer_id % 400 * interval '3 hours' as at) t",
+    "from customers, "
+    "lateral (select cast(:now as timestamptz) - interval '190 days' - customer_id % 400 * interval '3 hours' as at) t",
     "insert into order_lines select order_id, l::text, 'sku' || (order_id * 7 + l * 13) % 500, 'x', 1 + l % 2, "
     "5 + (order_id * 31 + l * 1117) % 9000 / 100.0, placed_at "
     "from orders, generate_series(1, 5) l",

@@ -34,7 +34,7 @@ CODE_ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
 CODE_LENGTH = 10
 
 _VERSION = "1"
-_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PARTS = re.compile(r"[A-Za-z0-9_-]{1,64}(?:~[A-Za-z0-9_-]{1,64})*")
 _SIGNATURE_BYTES = 18
 _MIN_SECRET = 32
 
@@ -48,10 +48,10 @@ def sign(purpose: str, *parts: str) -> str:
 
     The same input and key always give the same token, so a message renders to the same bytes again.
     """
-    if not parts or not all(_PART.fullmatch(part) for part in parts):
+    body = "~".join(parts)
+    if not _PARTS.fullmatch(body) or body.count("~") != len(parts) - 1:
         raise ValueError("a token carries ids only: 1-64 letters, digits, - or _ each")
     kid, key = next(iter(_keys().items()))
-    body = "~".join(parts)
     return f"{_VERSION}.{kid}.{body}.{_signature(key, purpose, kid, body)}"
 
 

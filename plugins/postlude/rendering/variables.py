@@ -201,12 +201,18 @@ def plain(value: Any, where: str = "context", depth: int = 0) -> Any:
     if depth >= MAX_DEPTH:
         raise RenderError(f"{where} is nested deeper than {MAX_DEPTH} levels")
     if kind is dict:
-        if len(value) > MAX_VALUES or any([type(key) is not str for key in value]):
+        found: dict[str, Any] = {}
+        if len(value) > MAX_VALUES:
             raise RenderError(f"{where} is no plain mapping of texts to values")
-        return {
-            key: inner if type(inner) in _TEXT_PLAIN else plain(inner, f"{where}.{key}", depth + 1)
-            for key, inner in value.items()
-        }
+        for key, inner in value.items():
+            kind = type(inner)
+            if kind is str:
+                found[key] = inner if len(inner) <= MAX_TEXT and inner.isprintable() else line(inner)
+            else:
+                found[key] = inner if kind in _TEXT_PLAIN else plain(inner, f"{where}.{key}", depth + 1)
+        if any([type(key) is not str for key in found]):
+            raise RenderError(f"{where} is no plain mapping of texts to values")
+        return found
     if kind is list:
         if len(value) > MAX_VALUES:
             raise RenderError(f"{where} has more than {MAX_VALUES} entries")
@@ -228,6 +234,8 @@ def line(text: str) -> str:
 def first_name(text: Any) -> str:
     """A name to greet with, or "": people (and robots) type links, addresses and placeholders into name fields."""
     name = " ".join(line(text).split()) if isinstance(text, str) else ""
+    if name.isalpha() and len(name) <= 40:  # nearly always
+        return name
     return "" if len(name) > 40 or _NO_NAME.search(name) else name
 
 
