@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
-from postlude import channels, db, enrolment, letter_extras, pipeline, preview, rendering, why, yamlfile
+from postlude import channels, db, enrolment, letter_extras, letter_facts, pipeline, preview, rendering, why, yamlfile
 from postlude.campaign import Campaign, Step, load_campaign
 from postlude.errors import InputError
 from postlude.letter import Desk
@@ -151,7 +151,7 @@ def _letter(
             cast(:now as timestamptz) + interval '1 day', :now, 'preview')"""),
         row,
     )
-    found = db.run(conn, "43_letters", ids=[row["message"]], with_facts=True, now=now).one_or_none()
+    found = db.run(conn, "43_letters", ids=[row["message"]], facts=letter_facts.PARTS, now=now).one_or_none()
     if found is None:
         raise InputError("this customer has no address a mail could go to")
     desk = Desk()

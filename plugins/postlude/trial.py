@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from postlude import db, letter_extras, preview, rendering
+from postlude import db, letter_extras, letter_facts, preview, rendering
 from postlude.campaign import Campaign, Step
 from postlude.channels import channel
 from postlude.errors import InputError, Unavailable
@@ -91,7 +91,7 @@ def as_customer(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).one()
+            row = db.run(conn, "43_letters", ids=[made], facts=letter_facts.PARTS, now=now).one()
             letter: Any = SimpleNamespace(**dict(row._mapping) | ({"locale": locale} if locale else {}))
             desk = Desk()
             more = letter_extras.of(conn, [letter], {template: desk.speaks_of(template, channel_name)}, now)
