@@ -357,6 +357,15 @@ class Campaign(Strict):
         """The channels a step may go through, best first."""
         return step.channels or (step.channel or self.channel,)
 
+    def variables(self, step: Step) -> dict[str, Any]:
+        """What a template knows of the campaign and the step, as rendering.CONTEXT describes it."""
+        markets = self.kind == "marketing" or step.promotes
+        return {
+            "why": self.why,
+            "campaign": {"id": self.id, "name": self.name, "marketing": markets},
+            "step": {"id": step.id},
+        }
+
     @property
     def every_channel(self) -> list[str]:
         """All channels of all steps, in their order: who can be reached on one of them can be enrolled."""

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -228,9 +228,22 @@ def _unavailable() -> Iterator[None]:
         raise
 
 
+def walk(conn: Connection) -> None:
+    """For statements of this transaction that look for few rows of large tables: by its default the planner would rather read all.
+
+    The default is meant for disks that must turn to the next row.
+    """
+    conn.execute(text("select set_config('random_page_cost', '1.1', true)"))
+
+
 def tell_now(conn: Connection, now: datetime) -> None:
     """What triggers of this transaction take for the present: the clock of the run, not the server's."""
     conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
+
+
+def array(values: Iterable[Any]) -> str:
+    """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 def dumps(value: Any) -> str:

@@ -30,9 +30,11 @@ BILLS = ("payment_failed", "renewal_due")  # events that ask for money
 
 def local_day(at: datetime | str | None, zone: str) -> date | None:
     """The day on the customer's clock."""
+    if at is None:
+        return None
     if isinstance(at, str):
         at = datetime.fromisoformat(at)
-    return at.astimezone(ZoneInfo(zone)).date() if at else None
+    return at.astimezone(ZoneInfo(zone)).date()
 
 
 def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from postlude.channels import INTEND, Send
 from postlude.channels._smtp_blame import closes_session, judge, lost
 from postlude.channels._smtp_client import Connection, Lost, Reply, Steps, ready, run
 from postlude.errors import InputError, Refused, Unavailable
-from postlude.message import Message, Outcome, Scope, envelope, envelope_of_sender, sanitise
+from postlude.message import Message, Outcome, Scope, Wire, envelope, envelope_of_sender, sanitise
 
 idempotent = False  # a relay takes the same message as often as it is given
 
@@ -248,7 +248,7 @@ class Session:
             sender = envelope_of_sender(message.return_path or message.sender.address)
         except Refused as error:
             return Outcome("deferred", "configuration", f"sender: {error}")
-        body = _stuffed(raw)
+        body = raw.stuffed or raw if type(raw) is Wire else _stuffed(raw)
         for kept in ((yield from self._usable()), False):
             try:
                 if not kept:
