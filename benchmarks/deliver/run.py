@@ -1,6 +1,9 @@
 """The whole delivery path against the C ceiling: claim, render, MIME, SMTP to a loopback sink, settle.
 
-    python benchmarks/deliver/run.py [--messages 10000] [--large 100000] [--connections 8] [--rounds 2] [--post-office PYTHON]
+    python benchmarks/deliver/run.py [--messages 10000] [--large 100000] [--connections 16] [--rounds 2] [--post-office PYTHON]
+
+The letter is that of letter/ (about 10 KB of HTML and a text: a layout, a loop over five items, fifteen variables), or any other
+with --template win_back/miss_you.
 
 Needs Debian's `postfix` package for smtp-source and smtp-sink (its daemon is not used). Makes a PostgreSQL of its own with durable
 commits, fills it with as many customers, orders of five lines and due messages as wanted, and lets worker processes hand them over
@@ -15,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -31,7 +35,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
-from postlude import db, message, outbox
+from postlude import db, letter_facts, message, outbox
 from postlude.calendar import load_calendar
 from postlude.campaign import load_campaign
 from postlude.channels import smtp
@@ -46,12 +50,16 @@ ROWS = (
     "insert into products (source_id, sku, name, category) select 'shop', 'sku' || n, 'A fine item number ' || n, 'home' "
     "from generate_series(0, 499) n",
     "insert into customers (source_id, source_customer_id, email, first_name, last_name, country, known_at) "
-    "select 'shop', n, 'c' || n || '@customers.example', 'Bo', 'Lee', 'DE', :now - interval '2 years' from generate_series(1, :people) n",
+    "select 'shop', n, 'c' || n || '@customers.example', "
+    "(cast(:first as text[]))[1 + n % :firsts], (cast(:last as text[]))[1 + n / 7 % :lasts], 'DE', "
+    ":now - interval '2 years' from generate_series(1, :people) n",
     "insert into consents select customer_id, 'email', 'marketing', true, known_at, 'opt_in', known_at from customers",
     "insert into orders (source_id, source_order_id, customer_id, currency, placed_at, known_at, counted_at, counted_amount) "
     "select 'shop', 'o' || customer_id, customer_id, 'EUR', at, at, at, 100 "
-    "from customers, lateral (select cast(:now as timestamptz) - interval '200 days' as at) t",
-    "insert into order_lines select order_id, l::text, 'sku' || (order_id * 7 + l * 13) % 500, 'x', 1, 20 + l, placed_at "
+    "from customers, "
+    "lateral (select cast(:now as timestamptz) - interval '190 days' - customer_id % 400 * interval '3 hours' as at) t",
+    "insert into order_lines select order_id, l::text, 'sku' || (order_id * 7 + l * 13) % 500, 'x', 1 + l % 2, "
+    "5 + (order_id * 31 + l * 1117) % 9000 / 100.0, placed_at "
     "from orders, generate_series(1, 5) l",
     "insert into campaign_versions values (:campaign, :version, cast(:definition as jsonb), :now)",
     "insert into enrolments (enrolment_id, campaign_id, version, customer_id, order_id, anchor_key, anchor_at, watch_from, enrolled_at, "
@@ -59,9 +67,17 @@ ROWS = (
     ":now - interval '1 day', :now, 'b' from orders o",
     "insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, due_at, send_at, expires_at, "
     "planned_at, run_id) select uuid_of('m', e.enrolment_id::text), e.enrolment_id, :campaign, 'miss_you', e.customer_id, 'marketing', "
-    "'win_back/miss_you', t.at, t.at, :now + interval '3 days', :now, 'b' "
+    ":template, t.at, t.at, :now + interval '3 days', :now, 'b' "
     "from enrolments e, lateral (select cast(:now as timestamptz) - random() * interval '2 hours' as at) t",
 )  # fmt: skip
+FIRST = [
+    "Ana", "Bo", "Chloé", "Dmitri", "Emma", "Farid", "Grace", "Hana", "Ivan", "Jo", "Kofi", "Lena", "Maximilian", "Noor", "Olga", "Priya",
+    "Quentin", "Rosa", "Sven", "Tereza", "민준", "Umar", "Vera",
+]  # fmt: skip
+LAST = [
+    "Lee", "Okafor", "Schmidt", "García", "Rossi", "Nowak", "Andersson", "Van-der-Berg", "O’Neill", "Yamamoto", "Petrov", "Silva",
+    "Haddad", "Novák", "Dubois", "Kim",
+]  # fmt: skip
 
 
 # ---------------------------------------------------------------- one worker, a process of its own
@@ -185,7 +201,15 @@ def delivery(
     }
 
 
-def fill(url: URL, name: str, messages: int) -> None:
+def own_letter(home: Path) -> None:
+    """Definitions of this run and its workers: those of the project, and the template bench/letter."""
+    shutil.copytree(settings().include, home / "include")
+    shutil.copytree(Path(__file__).with_name("letter"), home / "include" / "templates" / "bench")
+    os.environ["POSTLUDE_INCLUDE"] = str(home / "include")
+    settings.cache_clear()
+
+
+def fill(url: URL, name: str, messages: int, template: str = "bench/letter") -> None:
     target = url.set(database=name)
     db.create_database(target)
     db.migrate(target)
@@ -193,10 +217,11 @@ def fill(url: URL, name: str, messages: int) -> None:
     back = load_campaign(settings().include / "campaigns" / "win_back.yml")
     values = {
         "now": NOW, "people": messages, "campaign": back.id, "version": back.version, "definition": db.dumps(back.definition()),
+        "template": template, "first": FIRST, "firsts": len(FIRST), "last": LAST, "lasts": len(LAST),
     }  # fmt: skip
     with engine.begin() as conn:
         for statement in ROWS:
-            conn.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
+            conn.execute(text(statement), {k: v for k, v in values.items() if re.search(rf":{k}\b", statement)})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.execute(text("vacuum analyze"))
     engine.dispose()
@@ -207,7 +232,7 @@ def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
-        letter = db.run(conn, "43_letters", ids=[some], with_facts=True, now=NOW).one()
+        letter = db.run(conn, "43_letters", ids=[some], facts=letter_facts.PARTS, now=NOW).one()
     engine.dispose()
     mail, _ = Desk().write(letter, NOW)
     return message.to_bytes(mail), mail.html, mail.text
@@ -233,7 +258,8 @@ def main() -> None:
         "--large", type=int, default=0, help="also so many: is the cost of a message flat? e.g. 1000000"
     )
     parser.add_argument("--large-limit", type=int, default=0, help="deliver only so many of them; 0: all")
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--template", default="bench/letter", help="what is sent; bench/letter: the files in letter/")
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--batch", type=int, default=settings().batch)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
@@ -248,11 +274,12 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     home.chmod(0o755)
     args.data = home / "data"
+    own_letter(home)
     url = db.start_embedded(args.data, "-c shared_buffers=256MB -c autovacuum=off")
     admin = create_engine(db._psycopg(url), isolation_level="AUTOCOMMIT").connect()
     try:
         version = admin.scalar(text("show server_version"))
-        fill(url, "small", args.messages)
+        fill(url, "small", args.messages, args.template)
         raw, html, plain = one_mail(url, "small")
         mail = home / "mail"
         mail.write_bytes(raw.replace(b"\r\n", b"\n"))
@@ -278,7 +305,7 @@ def main() -> None:
             gain = statistics.median(m["rate"] / s["rate"] for m, s in zip(many, singles, strict=True))
             print(f"{args.workers} workers against one: {gain:.2f}")
         if args.large:
-            fill(url, "large", args.large)
+            fill(url, "large", args.large, args.template)
             large = [delivery(admin, url, "large", args.large, 1, args, args.large_limit)]
             _print(f"Postlude, 1 worker, {args.large:,}", large, top)
             ratio = sum(large[0][k] for k in ("sender", "postgres")) / statistics.median(

@@ -1,9 +1,10 @@
 -- candidates_of_date: customers whose birthday, anniversary of the first order, or renewal lies (so many days ahead) in reach.
 -- The day begins at midnight on the customer's clock; 29 February is kept on 28 February in other years.
+-- customer: this one only; null: everybody.
 --
 -- reads   customers, customer_facts, sources, time_zones
 -- writes  candidates (temporary)
--- params  date_of text, days_before int, now timestamptz, max_age interval, once_per text
+-- params  date_of text, days_before int, now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with days as (
@@ -39,7 +40,7 @@ beginners as (
         cast(null as timestamptz) as ordered_at
     from beginnings as b
     inner join customers as c on b.day = c.birthday
-    where cast(:date_of as text) = 'birthday'
+    where cast(:date_of as text) = 'birthday' and (cast(:customer as bigint) is null or c.customer_id = cast(:customer as bigint))
     union all
     select
         c.customer_id,
@@ -47,7 +48,7 @@ beginners as (
         null
     from days as y
     inner join customers as c on y.day = c.renews_on
-    where cast(:date_of as text) = 'renewal'
+    where cast(:date_of as text) = 'renewal' and (cast(:customer as bigint) is null or c.customer_id = cast(:customer as bigint))
     union all
     select
         f.customer_id,
@@ -56,6 +57,7 @@ beginners as (
     from customer_facts as f
     where
         cast(:date_of as text) not in ('birthday', 'renewal')
+        and (cast(:customer as bigint) is null or f.customer_id = cast(:customer as bigint))
         and cast(f.first_order_at at time zone 'UTC' as date) in (select b.day from beginnings as b)
 ),
 
@@ -71,19 +73,6 @@ dated as (
     inner join sources as s on c.source_id = s.source_id
     left join time_zones as z on c.time_zone = z.zone
     where c.merged_into is null
-),
-
--- asked only about a new year's day
-shares as (
-    select
-        c.source_id,
-        count(*) as told,
-        count(*) filter (where to_char(c.birthday, 'MMDD') = '0101') as on_new_year
-    from customers as c
-    where
-        c.birthday is not null and cast(:date_of as text) = 'birthday'
-        and exists (select 1 from days as y where to_char(y.day, 'MMDD') = '0101')
-    group by c.source_id
 ),
 
 returning_days as (
@@ -105,6 +94,20 @@ anchored as (
         r.*,
         local_instant(r.day - cast(:days_before as int) + time '00:00', r.zone) as anchor_at
     from returning_days as r
+),
+
+-- only a birthday on 1 January is doubted: on other days nobody else's is looked at
+shares as (
+    select
+        c.source_id,
+        count(*) as told,
+        count(*) filter (where to_char(c.birthday, 'MMDD') = '0101') as on_new_year
+    from customers as c
+    where
+        c.birthday is not null
+        and cast(:date_of as text) = 'birthday'
+        and c.source_id in (select a.source_id from anchored as a where to_char(a.birthday, 'MMDD') = '0101')
+    group by c.source_id
 )
 
 select

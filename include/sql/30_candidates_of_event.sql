@@ -1,9 +1,10 @@
 -- candidates_of_event: orders whose event (placed, ..., refunded) lies in the campaign's reach.
 -- Where a source knows no deliveries at all, the order date stands for them.
+-- customer: this one only; null: everybody.
 --
 -- reads   orders, shipments, returns, sources
 -- writes  candidates (temporary)
--- params  event text, now timestamptz, max_age interval, once_per text
+-- params  event text, now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with without_shipments as materialized (
@@ -26,42 +27,61 @@ with without_shipments as materialized (
 near as materialized (
     select o.order_id
     from orders as o
-    where cast(:event as text) = 'placed' and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
-    union
-    select o.order_id
-    from orders as o
-    where cast(:event as text) = 'paid' and o.paid_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'placed' and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select o.order_id
     from orders as o
     where
-        cast(:event as text) = 'paid' and o.paid_at is null and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'paid' and o.paid_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    union
+    select o.order_id
+    from orders as o
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'paid' and o.paid_at is null
+        and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select p.order_id
     from shipments as p
-    where cast(:event as text) = 'shipped' and p.shipped_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'shipped' and p.shipped_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select p.order_id
     from shipments as p
-    where cast(:event as text) = 'delivered' and p.delivered_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'delivered' and p.delivered_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select o.order_id
     from without_shipments as w
     inner join orders as o on w.source_id = o.source_id
-    where cast(:event as text) = 'delivered' and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'delivered' and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select o.order_id
     from orders as o
-    where cast(:event as text) = 'cancelled' and o.cancelled_at > cast(:now as timestamptz) - cast(:max_age as interval)
+    where
+        cast(:customer as bigint) is null
+        and cast(:event as text) = 'cancelled' and o.cancelled_at > cast(:now as timestamptz) - cast(:max_age as interval)
     union
     select r.order_id
     from returns as r
     where
-        case cast(:event as text)
+        cast(:customer as bigint) is null
+        and case cast(:event as text)
             when 'returned' then r.requested_at
             when 'return_received' then r.received_at
             when 'refunded' then r.refunded_at
         end > cast(:now as timestamptz) - cast(:max_age as interval)
+    union
+    select o.order_id
+    from orders as o
+    where o.customer_id = cast(:customer as bigint)
 ),
 
 -- materialized: else the instant is worked out anew for every mention of it
@@ -98,6 +118,7 @@ happened as materialized (
     inner join orders as o on n.order_id = o.order_id
     where
         o.customer_id is not null
+        and (cast(:customer as bigint) is null or o.customer_id = cast(:customer as bigint))
         and o.placed_at < :now
         -- an order delivered within reach was placed at most a year before
         and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -241,6 +241,11 @@ def tell_now(conn: Connection, now: datetime) -> None:
     conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
 
 
+def array(values: Iterable[Any]) -> str:
+    """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
 def dumps(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
@@ -287,6 +292,14 @@ def header(body: str) -> dict[str, str]:
 def run(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
     """Execute the statement of a SQL file with bound parameters."""
     return conn.execute(sql(name), params)
+
+
+def kept_by(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
+    """The rows that a file `create temporary table ... on commit drop as select ...` would keep, without making the table."""
+    _, found, select = sql(name).text.partition(" on commit drop as\n")
+    if not found:
+        raise InputError(f"{name} makes no temporary table")
+    return conn.execute(text(select), params)
 
 
 # ---------------------------------------------------------------- schema

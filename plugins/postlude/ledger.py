@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -201,10 +201,10 @@ class Ledger:
 
     def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
         return {
-            "ids": _array(str(i.claim.message_id) for i in intents),
-            "attempts": _array(str(i.claim.attempt) for i in intents),
-            "hashes": _array(i.content_hash for i in intents),
-            "codes": [i.coupon for i in intents] if any(i.coupon for i in intents) else _array("null" for _ in intents),
+            "ids": db.array([i.claim.message_id for i in intents]),
+            "attempts": db.array([i.claim.attempt for i in intents]),
+            "hashes": db.array([i.content_hash for i in intents]),
+            "codes": [i.coupon for i in intents] if any(i.coupon for i in intents) else db.array(["null"] * len(intents)),
             "worker": self._worker, "now": now, "lease": self._lease,
         }  # fmt: skip
 
@@ -228,14 +228,9 @@ class Ledger:
             }
             for key, s in zip(keys, settlements, strict=True)
         ]
-        return {"ids": _array(keys), "rows": db.dumps(rows), "worker": self._worker, "now": now}
+        return {"ids": db.array(keys), "rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None
-
-
-def _array(values: Iterable[str]) -> str:
-    """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
-    return "{" + ",".join(values) + "}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -29,6 +29,18 @@ class House(NamedTuple):
     domain: str
 
 
+class Form(NamedTuple):
+    """What the letters of one step of a campaign to customers of one shop have in common."""
+
+    definition: dict[str, Any]
+    step: dict[str, Any] | None
+    house: House
+    marketing: bool  # written like marketing: a letter of a transactional campaign may promote too
+    list_id: str | None
+    feedback_id: str | None
+    about: dict[str, Any]  # variables
+
+
 class Desk:
     """What all letters of one batch have in common: the files people edit are looked at once for it. Safe for many threads."""
 
@@ -37,7 +49,9 @@ class Desk:
         self._rules: dict[tuple[str, str, str], tuple[legal.Rule, legal.Wanted]] = {}
         self._houses: dict[str, House] = {}
         self._law: legal.Law | None = None
+        self._forms: dict[tuple[str, str, str, str, str], Form] = {}
         self.goods: claims.Catalogue = {}  # what the catalogue says now of what events told
+        self.read = frozenset(letter_facts.PARTS)  # what the rows of its letters hold
         self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
     def house(self, shop: str) -> House:
@@ -58,26 +72,23 @@ class Desk:
 
         Raises rendering.RenderError when it cannot be rendered for this person, InputError when the template is at fault.
         """
-        house = self.house(letter.source_id)
-        theme = house.theme
-        definition = definition_of(letter)
-        step = next((s for s in definition["steps"] if s["id"] == letter.step_id), None)
+        form = self._form(letter)
+        house, step, marketing = form.house, form.step, form.marketing
         if step is None:
             raise rendering.RenderError("the campaign no longer has this step")
-        coupon = _coupon(step, letter, now)
-        links = Links(letter, theme)
-        # a letter of a transactional campaign may promote too, and is written like marketing then
-        marketing = letter.kind == "marketing" or bool(step.get("promotes"))
-        if letter.channel == "email":
+        coupon = _coupon(step, letter, now) if step.get("coupon") else None
+        links = Links(letter, house.theme)
+        channel = letter.channel
+        if channel == "email":
             template = self._template(letter.template, letter.locale, letter.source_id)
-            context = self._context(letter, definition, links, coupon, now, template.uses)
+            context = self._context(letter, form, links, coupon, now, template.uses)
             if self.goods:
                 context = claims.fresh(context, self.goods, letter.source_id, template.uses)
             content = template.fill(context)
         else:
-            context = self._context(letter, definition, links, coupon, now, _ALL)
-            words = short.render(letter.template, letter.channel, context, letter.locale, theme, marketing=marketing)
-            content = rendering.Content(words.title or definition["name"], "", "", words.text)
+            context = self._context(letter, form, links, coupon, now, _ALL)
+            words = short.render(letter.template, channel, context, letter.locale, house.theme, marketing=marketing)
+            content = rendering.Content(words.title or form.definition["name"], "", "", words.text)
         if marketing:
             content = self.lawful(content, letter)
         name = " ".join(f"{letter.first_name} {letter.last_name}".split())
@@ -88,11 +99,11 @@ class Desk:
             kind=letter.kind,
             sender=house.sender,
             reply_to=house.reply_to,
-            recipient=Address(_recipient(letter), name if letter.channel in ("email", "sms") else ""),
-            channel=letter.channel,
-            phone=letter.phone if letter.channel == "sms" else None,
+            recipient=Address(_recipient(letter), name if channel in ("email", "sms") else ""),
+            channel=channel,
+            phone=letter.phone if channel == "sms" else None,
             person=letter.person,
-            link=theme.shop.url,
+            link=house.theme.shop.url,
             expires_at=letter.expires_at,
             subject=content.subject,
             text=content.text,
@@ -100,28 +111,56 @@ class Desk:
             date=now,
             return_path=tokens.bounce_address(letter.message_id, bounces) if bounces else None,
             list_unsubscribe=links["unsubscribe"] if marketing else None,
-            list_id=f"{letter.campaign_id.replace('_', '-')}.{house.domain}" if marketing else None,
-            feedback_id=f"{letter.campaign_id}:{letter.kind}:{letter.source_id}:postlude" if marketing else None,
+            list_id=form.list_id,
+            feedback_id=form.feedback_id,
         )
         return message, coupon["code"] if coupon else None
+
+    def _form(self, letter: Row[Any]) -> Form:
+        key = letter.campaign_id, letter.version, letter.step_id, letter.kind, letter.source_id
+        form = self._forms.get(key)
+        if form is None or letter.definition:
+            campaign, _, step_id, kind, shop = key
+            house, definition = self.house(shop), definition_of(letter)
+            step = next((s for s in definition["steps"] if s["id"] == step_id), None)
+            marketing = kind == "marketing" or bool(step and step.get("promotes"))
+            form = self._forms[key] = Form(
+                definition,
+                step,
+                house,
+                marketing,
+                f"{campaign.replace('_', '-')}.{house.domain}" if marketing else None,
+                f"{campaign}:{kind}:{shop}:postlude" if marketing else None,
+                {
+                    "campaign": {"id": campaign, "name": rendering.line(definition["name"]), "marketing": marketing},
+                    "step": {"id": step_id},
+                    "why": rendering.line(definition["why"]),
+                },
+            )
+        return form
 
     def preview(self, letter: Row[Any], now: datetime, locale: str, code: str) -> rendering.Content:
         """The mail as `write` would make it, in this language, with links that lead nowhere and a code that is no coupon.
 
         Raises as `write` does.
         """
-        definition = definition_of(letter)
-        step = next(s for s in definition["steps"] if s["id"] == letter.step_id)
-        coupon = _coupon(step, letter, now)
-        links = Links(letter, self.house(letter.source_id).theme)
+        form = self._form(letter)
+        assert form.step
+        coupon = _coupon(form.step, letter, now) if form.step.get("coupon") else None
+        links = Links(letter, form.house.theme)
         links.update(rendering.samples()["ana"]["links"])
         template = self._template(letter.template, locale, letter.source_id)
         coupon = coupon and {**coupon, "code": code}
-        return template.fill(self._context(letter, definition, links, coupon, now, template.uses))
+        return template.fill(self._context(letter, form, links, coupon, now, template.uses))
 
     def _context(self, letter: Row[Any], *about: Any) -> dict[str, Any]:
         """The variables of one letter, with what was looked up for the batch."""
-        return _context(letter, *about) | self.extras.get(letter.message_id, {})
+        if not _needs(about[-1])[3] <= self.read:
+            raise InputError(f"the template {letter.template} was changed while its mails were written")
+        context = _context(letter, *about)
+        if self.extras:
+            context |= self.extras.get(letter.message_id, {})
+        return context
 
     def signed(self, message: Message, raw: bytes) -> bytes:
         """The bytes with a DKIM signature of the sender's domain, where there is a key for it."""
@@ -164,6 +203,9 @@ class Desk:
         return known
 
 
+_ASKED = {"score": "item", "delivery": "delivery", "nps": "shop"}  # links and what they ask about
+
+
 class Links(dict[str, Any]):
     """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
 
@@ -175,8 +217,8 @@ class Links(dict[str, Any]):
             link: Any = tokens.unsubscribe_link(self._key)
         elif name == "preferences":
             link = tokens.preferences_link(self._key, self._letter.due_at.date())
-        elif name == "score":
-            link = tokens.score_links(self._key)
+        elif name in _ASKED:
+            link = tokens.score_links(self._key, _ASKED[name])
         elif name == "shop":
             link = self.shop.url
         elif name == "page":
@@ -203,27 +245,28 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_LINKS = ("unsubscribe", "preferences", "score", "shop", "page", "booking")
-
-
-def asks(uses: Collection[str]) -> bool:
-    """Does a template with these variables ask for what costs as much as all else that is known of a message?"""
-    return any(
-        p.partition(".")[0].removesuffix("[]") in letter_facts.NAMES and p not in letter_facts.AT_HAND for p in uses
-    )
+_LINKS = ("unsubscribe", "preferences", *_ASKED, "shop", "page", "booking")
 
 
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], bool]:
-    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event, and whether more than is at hand."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...], frozenset[str]]:
+    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event and which parts of the order (none: all),
+    and what has to be read for it."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots, asks(uses)
+    order = {path.partition(".")[2] for path in uses if path.partition(".")[0] == "order"} - {"?"}
+    whole = "order" in uses or not order <= letter_facts.OF_ORDER
+    return (
+        tuple(n for n in _LINKS if n in named or "links" in uses),
+        letter_facts.NAMES & roots,
+        () if whole else tuple(sorted(order | {"number"})),
+        letter_facts.parts(uses),
+    )
 
 
 def _context(
     letter: Row[Any],
-    definition: dict[str, Any],
+    form: Form,
     links: Links,
     coupon: dict[str, Any] | None,
     now: datetime,
@@ -231,7 +274,7 @@ def _context(
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, wanted, more = _needs(uses)
+    linked, wanted, of_order, _ = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
@@ -242,17 +285,12 @@ def _context(
         "coupon": coupon and {**coupon, "code": line(coupon["code"])},
         "referral": _referral(letter.referral_code, links.shop) if letter.referral_code else None,
         "links": {name: links[name] for name in linked},
-        "campaign": {"id": letter.campaign_id, "name": line(definition["name"])},
-        "step": {"id": letter.step_id},
-        "why": line(definition["why"]),
+        **form.about,
     }
-    if wanted and not more:
-        context["order"] = rendering.plain(letter_facts.order_at_hand(letter))
-    elif wanted:
-        if letter.items is None:
-            raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context |= rendering.plain(letter_facts.facts(letter, definition, wanted))
-        context["free_shipping"] = _free_shipping(context, links.shop)
+    if wanted:
+        context |= rendering.plain(letter_facts.facts(letter, form.definition, wanted, of_order))
+        if links.shop.free_shipping:
+            context["free_shipping"] = _free_shipping(context, links.shop)
     return context
 
 
@@ -282,9 +320,7 @@ def _recipient(letter: Row[Any]) -> str:
     )
 
 
-def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any] | None:
-    if not step.get("coupon"):
-        return None
+def _coupon(step: dict[str, Any], letter: Row[Any], now: datetime) -> dict[str, Any]:
     coupon = Coupon.model_validate(step["coupon"])
     # an imported code was reserved; once intended, any code stays with its message; a made one that was taken already is made
     # anew by the next attempt

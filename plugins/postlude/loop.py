@@ -11,7 +11,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -74,7 +74,8 @@ class Loop(Lanes[Item], Generic[Item, P]):
     """`count` connections in one thread; the same to its caller as Lanes.
 
     prepare(item): the parcel, None when there is nothing to hand over; conclude(parcel, outcome): what became of it. Both in the
-    loop's thread. intend(parcels): commits their intents, in a thread of its own. signal: what a session yields to ask for that.
+    loop's thread. ahead(items, following): told there that these are prepared next, and likely the following, `how_far` at most.
+    intend(parcels): commits their intents, in a thread of its own. signal: what a session yields to ask for that.
     """
 
     def __init__(
@@ -87,8 +88,11 @@ class Loop(Lanes[Item], Generic[Item, P]):
         signal: object,
         tick: Callable[[], None] = lambda: None,
         ready: Callable[[Item], bool] = lambda item: True,
+        ahead: Callable[[Sequence[Item], Sequence[Item]], None] = lambda items, following: None,
+        how_far: int = 0,
     ) -> None:
         super().__init__(count, _no_connection, lambda send, item: None, tick, ready)
+        self._ahead, self._how_far = ahead, how_far
         self._open, self._prepare, self._conclude = open_session, prepare, conclude
         self._intend, self._signal = intend, signal
         self._poll = select.epoll()
@@ -184,29 +188,41 @@ class Loop(Lanes[Item], Generic[Item, P]):
                 line.session.drop()
 
     def _feed(self, lines: list[_Line[P]]) -> bool:
-        """Give one idle connection its next message; True when there may be more to do at once."""
+        """Give idle connections their next messages; True when there may be more to do at once."""
         now = monotonic()
-        line = next((line for line in lines if line.steps is None and line.rests_until <= now), None)
-        if line is None or (item := self._take()) is _NOTHING:
+        idle = [line for line in lines if line.steps is None and line.rests_until <= now]
+        if not idle:
             return False
-        self._current = line
-        parcel = self._prepare(item)
-        if parcel is None:
-            self._end()
-            return True
-        line.parcel = parcel
-        self._go_on(line, line.session.send(parcel.message, parcel.raw))
-        return True
+        items, following = self._take(len(idle))
+        if not items:
+            return False
+        self._ahead(items, following)
+        for line, item in zip(idle, items, strict=False):
+            self._current = line
+            parcel = self._prepare(item)
+            if parcel is None:
+                self._end()
+                continue
+            line.parcel = parcel
+            self._go_on(line, line.session.send(parcel.message, parcel.raw))
+        return any(line.steps is None for line in idle)
 
-    def _take(self) -> Any:
+    def _take(self, most: int) -> tuple[list[Item], list[Item]]:
+        """Up to `most` items that may go now, and those that wait behind them."""
+        found: list[Item] = []
+        left: list[Item] = []
         with self._change:
-            if not self._stopped:
-                for place, item in enumerate(self._waiting):
-                    if self._ready(item):
-                        del self._waiting[place]
-                        self._busy += 1
-                        return item
-        return _NOTHING
+            if self._stopped:
+                return found, left
+            for place, item in enumerate(self._waiting):
+                if len(found) == most:
+                    left += self._waiting[place:]
+                    break
+                (found if self._ready(item) else left).append(item)
+            if found:
+                self._waiting = left
+            self._busy += len(found)
+            return found, left[: self._how_far]
 
     def _patience(self, lines: list[_Line[P]]) -> float:
         """Seconds until something has to be looked at even if nothing comes."""
@@ -253,21 +269,21 @@ class Loop(Lanes[Item], Generic[Item, P]):
         if refusal is None:
             self._step(line, True)
         else:
-            self._advance(line, lambda steps: steps.throw(refusal))
+            self._advance(line, refusal)
 
     def _go_on(self, line: _Line[P], steps: Generator[Any, bool, Any]) -> None:
         line.steps = steps
-        self._advance(line, next)
+        self._advance(line, None)
 
     def _step(self, line: _Line[P], has_come: bool) -> None:
-        self._advance(line, lambda steps: steps.send(has_come))
+        self._advance(line, has_come)
 
-    def _advance(self, line: _Line[P], push: Callable[[Generator[Any, bool, Any]], Any]) -> None:
-        """Take steps until the next that waits."""
+    def _advance(self, line: _Line[P], told: bool | Exception | None) -> None:
+        """Take steps until the next that waits. told: what the last one waited for has come, or not, or why it will not; None: begin."""
         assert line.steps
         self._current, line.event = line, 0
         try:
-            wait = push(line.steps)
+            wait = line.steps.throw(told) if isinstance(told, Exception) else line.steps.send(told)  # type: ignore[arg-type]
             while wait is not self._signal and wait[0].at_once(wait[1]):
                 wait = line.steps.send(True)
         except StopIteration as end:
@@ -309,9 +325,6 @@ class Loop(Lanes[Item], Generic[Item, P]):
             self._busy -= 1
             if len(self._waiting) <= self._enough:
                 self._progress.notify_all()
-
-
-_NOTHING: Any = object()
 
 
 @contextmanager

@@ -7,31 +7,32 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import select
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
 from postlude import claims as about_products
-from postlude import db, freshness, letter_extras, pace, rendering, switch
+from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.channels import INTEND, Channel, Send
-from postlude.errors import InputError, Refused
+from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.letter import Desk, asks, definition_of
+from postlude.letter import Desk, definition_of
 from postlude.loop import Loop
 from postlude.message import Message, Outcome, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
@@ -55,7 +56,27 @@ WALK = text(
     "set_config('plan_cache_mode', 'force_generic_plan', true)"
 )
 
-Mail = tuple[Row[Any], Row[Any], Desk]  # a claim, what its template needs to know, and where its batch is written
+# so many mails are written at a time: one after the other is done sooner than each between other work
+AHEAD = 64
+
+
+class Written(NamedTuple):
+    """A mail as it goes out."""
+
+    message: Message
+    coupon: str | None
+    raw: bytes
+    content_hash: str
+
+
+@dataclass(eq=False, slots=True)
+class Mail:
+    """A claim, what its template needs to know, and where its batch is written; then the mail, or why there is none."""
+
+    claim: Row[Any]
+    letter: Row[Any]
+    desk: Desk
+    written: Written | PostludeError | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,10 @@ class Outbox:
         if not self._breaker.may_try():
             self.counts["relay_down"] = 1
             return dict(self.counts)
+        # what is there now stays, and what a message leaves is freed without: to look for rings in it costs much and finds none
+        rings = gc.get_threshold()
+        gc.freeze()
+        gc.set_threshold(50_000, *rings[1:])
         try:
             with self._lanes() as self._crew:
                 self._turns_of_ghosts()
@@ -134,6 +159,8 @@ class Outbox:
             self._ledger.flush()
         finally:
             self._ledger.close()
+            gc.set_threshold(*rings)
+            gc.unfreeze()
         return dict(self.counts)
 
     def _deliver(self, progress: Progress | None, limit: int | None) -> None:
@@ -170,7 +197,16 @@ class Outbox:
                 self._ledger.intend(*[parcel.intent for parcel in parcels])
 
             return Loop[Mail, Parcel](
-                self.lanes, sessions(self.url), self._prepare, self._conclude, intend, INTEND, flush, ready
+                self.lanes,
+                sessions(self.url),
+                self._prepare,
+                self._conclude,
+                intend,
+                INTEND,
+                flush,
+                ready,
+                self._write_ahead,
+                AHEAD,
             )
         return Lanes(self.lanes, lambda: self.channel.connect(self.url), self._hand_over, flush, ready)
 
@@ -186,8 +222,8 @@ class Outbox:
             self._release(self._crew.stop(), "the worker was told to stop")
 
     def _release(self, mails: list[Mail], why: str) -> None:
-        for claim, *_ in mails:
-            self._settle(claim, Outcome("released", reply=why))
+        for mail in mails:
+            self._settle(mail.claim, Outcome("released", reply=why))
 
     def _demand_durable_commits(self) -> None:
         """Without them a crash of the database forgets intents, and what was sent would be sent again."""
@@ -222,8 +258,8 @@ class Outbox:
             conn.execute(WALK, {"sort": "on"})
             if not people:
                 return None
-            due = list(db.run(conn, "41_lock_messages", **mail, people=people).scalars())
-            db.run(conn, "48_reserve_coupons", campaign=None, ids=due, now=now)
+            due = list(db.run(conn, "41_lock_messages", **mail, people=db.array(people)).scalars())
+            db.run(conn, "48_reserve_coupons", campaign=None, ids=db.array(due), now=now)
             judged = self._judge(conn, live, due, now)
             no_place = self.quotas.share_out(
                 conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
@@ -271,7 +307,7 @@ class Outbox:
         pressure = self.calendar.pressure_in_force
         return list(
             db.run(
-                conn, "42_claim", ids=ids, worker=self.worker, now=now, windows=db.dumps(windows),
+                conn, "42_claim", ids=db.array(ids), worker=self.worker, now=now, windows=db.dumps(windows),
                 blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
                 stale_feeds=self._stale_feeds(conn, now), rules=db.dumps(pressure.rules),
                 reach=pressure.reach, when_full=pressure.when_full, spread=self.calendar.spread, ghosts=ghosts,
@@ -307,19 +343,19 @@ class Outbox:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
         uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
-        with_facts = any(asks(paths) for paths in uses.values())
+        desk.read = frozenset(part for paths in uses.values() for part in letter_facts.parts(paths))
         speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
-            rows = db.run(conn, "43_letters", ids=ids, with_facts=with_facts, now=self.clock()).all()
+            rows = db.run(conn, "43_letters", ids=db.array(ids), facts=sorted(desk.read), now=self.clock()).all()
             more = letter_extras.of(conn, rows, speaks, self.clock())
             desk.goods = about_products.catalogue(conn, rows)
         for row in rows:
             definition_of(row)
             desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
         letters = {row.message_id: row for row in rows}
-        return [(claim, letters[claim.message_id], desk) for claim in claims]
+        return [Mail(claim, letters[claim.message_id], desk) for claim in claims]
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
         if not (parcel := self._prepare(mail)):
@@ -342,40 +378,56 @@ class Outbox:
         provider = self._provider(mail)
         parcel = None
         try:
-            parcel = self._pack(provider, *mail)
+            parcel = self._pack(provider, mail)
         finally:
             if parcel is None:
                 self._pace.end(provider)
         return parcel
 
-    def _pack(self, provider: str, claim: Row[Any], letter: Row[Any], desk: Desk) -> Parcel | None:
+    def _pack(self, provider: str, mail: Mail) -> Parcel | None:
+        claim, letter = mail.claim, mail.letter
         if self._stops and (known := self._stop_of(letter, self._stops)):
             self._release_stopped(claim, str(known))
             return None
         if later := self._pace.take(provider):
             self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
             return None
+        written = mail.written or self._write(mail)
+        if isinstance(written, InputError):
+            # the file is at fault, not the person: nothing is lost while somebody mends it
+            self.faults.append(str(written))
+            again = self.clock() + timedelta(hours=1)
+            self._finish(claim, "scheduled", "template_fault", str(written), None, again, more_attempts=1)
+            return None
+        if isinstance(written, PostludeError):
+            # this one person cannot get this message; everybody else can
+            outdated = isinstance(written, about_products.ClaimOutdated)
+            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(written), None)
+            return None
+        message, coupon, raw, content_hash = written
+        intent = Intent(claim, letter, content_hash, coupon)
+        if letter.kind == "transactional" and not letter.kept_letter:
+            intent.keep = {"letter": db.dumps(frozen(message)), "raw": bytes(raw)}
+        return Parcel(claim, provider, message, raw, intent)
+
+    def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> None:
+        """Write these mails, and while at it the following, unless they are written."""
+        if not all([mail.written for mail in mails]):
+            for mail in (*mails, *following):
+                mail.written = mail.written or self._write(mail)
+
+    def _write(self, mail: Mail) -> Written | PostludeError:
+        """The mail, or why it cannot be written: what befalls one is no other's concern."""
+        letter, desk = mail.letter, mail.desk
         try:
             if letter.kept_letter:
                 message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
             else:
                 message, coupon = desk.write(letter, self.clock())
                 raw = desk.signed(message, to_bytes(message))
-        except (rendering.RenderError, Refused) as error:
-            # this one person cannot get this message; everybody else can
-            outdated = isinstance(error, about_products.ClaimOutdated)
-            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(error), None)
-            return None
-        except InputError as error:
-            # the file is at fault, not the person: nothing is lost while somebody mends it
-            self.faults.append(str(error))
-            again = self.clock() + timedelta(hours=1)
-            self._finish(claim, "scheduled", "template_fault", str(error), None, again, more_attempts=1)
-            return None
-        intent = Intent(claim, letter, hashlib.sha256(raw).hexdigest(), coupon)
-        if letter.kind == "transactional" and not letter.kept_letter:
-            intent.keep = {"letter": db.dumps(frozen(message)), "raw": raw}
-        return Parcel(claim, provider, message, raw, intent)
+        except (rendering.RenderError, Refused, InputError) as error:
+            return error.with_traceback(None)
+        return Written(message, coupon, raw, hashlib.sha256(raw).hexdigest())
 
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """Settle what became of a hand-over, and learn from it."""
@@ -421,7 +473,7 @@ class Outbox:
 
     def _provider(self, mail: Mail) -> str:
         """The mailbox provider whose pace counts; other channels have one provider, their own."""
-        return pace.family(mail[1].email) if self.channel_name == "email" else self.channel_name
+        return pace.family(mail.letter.email) if self.channel_name == "email" else self.channel_name
 
     def _stop_of(self, letter: Row[Any], stops: list[switch.Stop]) -> switch.Stop | None:
         """The stop among `stops` that covers this message."""

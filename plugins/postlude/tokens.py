@@ -15,6 +15,7 @@ import hmac
 import os
 import re
 import secrets
+from binascii import b2a_base64
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -26,13 +27,15 @@ from uuid import UUID
 from postlude.errors import InputError, PostludeError
 from postlude.settings import Settings, settings
 
-SCORES = ("1", "2", "3", "4", "5")
+_STARS = ("1", "2", "3", "4", "5")
+# what a mail can ask with one click, and the answers: stars, or 0 to 10 for "would you recommend us?"
+SCORES = {"item": _STARS, "delivery": _STARS, "shop": tuple(map(str, range(11)))}
 # without vowels no word can appear, without 0 1 I L O U Y nothing is misread; ten of 27 characters hold 47 bit
 CODE_ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
 CODE_LENGTH = 10
 
 _VERSION = "1"
-_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PARTS = re.compile(r"[A-Za-z0-9_-]{1,64}(?:~[A-Za-z0-9_-]{1,64})*")
 _SIGNATURE_BYTES = 18
 _MIN_SECRET = 32
 
@@ -46,10 +49,10 @@ def sign(purpose: str, *parts: str) -> str:
 
     The same input and key always give the same token, so a message renders to the same bytes again.
     """
-    if not parts or not all(_PART.fullmatch(part) for part in parts):
+    body = "~".join(parts)
+    if not _PARTS.fullmatch(body) or body.count("~") != len(parts) - 1:
         raise ValueError("a token carries ids only: 1-64 letters, digits, - or _ each")
     kid, key = next(iter(_keys().items()))
-    body = "~".join(parts)
     return f"{_VERSION}.{kid}.{body}.{_signature(key, purpose, kid, body)}"
 
 
@@ -99,9 +102,13 @@ def preferences_link(message_id: UUID | str, day: date) -> str:
     return _link("p", sign("preferences", str(message_id), day.isoformat()))
 
 
-def score_links(message_id: UUID | str) -> dict[str, str]:
-    """Addresses that answer the one question of a message: {"1": ..., "5": ...}."""
-    return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}
+def score_links(message_id: UUID | str, about: str = "item") -> dict[str, str]:
+    """Addresses that answer a question of a message with one click: {"1": ..., "5": ...}; `about` is one of SCORES.
+
+    Raises KeyError for another question.
+    """
+    question = () if about == "item" else (about,)
+    return {score: _link("s", sign("score", str(message_id), score, *question)) for score in SCORES[about]}
 
 
 def bounce_address(message_id: UUID, domain: str) -> str:
@@ -193,7 +200,10 @@ def _signature(key: bytes, purpose: str, kid: str, body: str) -> str:
     within.update("\x1f".join((_VERSION, kid, purpose, body)).encode())
     whole = outer.copy()
     whole.update(within.digest())
-    return base64.urlsafe_b64encode(whole.digest()[:_SIGNATURE_BYTES]).decode()
+    return b2a_base64(whole.digest()[:_SIGNATURE_BYTES], newline=False).translate(_URL_SAFE).decode()
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @lru_cache(maxsize=256)

@@ -591,6 +591,19 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.first_event is 'When something first happened since an instant: ordered by the customer, reviewed or returned this order, or a report (clicked, rated, ...) about a mail of this passage.';
 
+create or replace function postlude.refunded_of(order_ bigint, whole numeric, now_ timestamptz) returns numeric
+language sql stable parallel safe as $$
+    -- a return that names no article is the whole order
+    select case
+        when bool_or(q.sku is null) then whole
+        else (
+            select sum(l.quantity * l.unit_price) from postlude.order_lines as l
+            where l.order_id = order_ and l.counted and l.sku = any(array_agg(q.sku)))
+    end
+    from postlude.returns as q where q.order_id = order_ and q.refunded_at <= now_
+$$;
+comment on function postlude.refunded_of is 'What of an order that counts for `whole` was refunded by now; null: nothing.';
+
 create or replace function postlude.newest_score(passage uuid, order_ bigint, now_ timestamptz) returns numeric
 language sql stable parallel safe as $$
     select s.score from (
@@ -600,10 +613,11 @@ language sql stable parallel safe as $$
         select (e.detail ->> 'score')::numeric, e.at
         from postlude.messages as m join postlude.events as e on e.message_id = m.message_id
         where m.enrolment_id = passage and e.kind = 'rated' and e.detail ->> 'score' ~ '^(10|[0-9])$'
+          and coalesce(e.detail ->> 'about', 'item') = 'item'
     ) as s
     where s.at < now_ order by s.at desc, s.score limit 1
 $$;
-comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
+comment on function postlude.newest_score is 'The newest rating of the item, of the order or given to a mail of this passage; null: none, which is neither high nor low.';
 
 create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -810,11 +824,14 @@ end
 $$;
 comment on function postlude.happening_over is 'Is what an outside event told no longer so (paid, gone again, joined, ...)? Asked at planning and at hand-over.';
 
-create or replace function postlude.event_of(customer bigint, definition jsonb, anchor timestamptz) returns setof postlude.external_events
+drop function if exists postlude.event_of(bigint, jsonb, timestamptz);
+create or replace function postlude.event_of(customer bigint, definition jsonb, anchor_key text, anchor timestamptz)
+returns setof postlude.external_events
 language sql stable parallel safe as $$
     select x.* from postlude.external_events as x
     where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-    order by x.known_at, x.source_id, x.event_key limit 1
+    -- two events of one instant (two articles back in stock) are told apart by the anchor
+    order by anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1
 $$;
 comment on function postlude.event_of is 'The outside event a passage began with; no row for other triggers.';
 
@@ -848,7 +865,9 @@ begin
         score := postlude.newest_score(mine.enrolment_id, mine.order_id, now_);
         if rules ? 'rated_low' and score <= 2 then
             return 'rated_low';
-        elsif rules ? 'rated' and score is not null then
+        elsif rules ? 'rated' and (score is not null
+            or postlude.first_event('rated', mine.enrolment_id, mine.customer_id, mine.order_id, '-infinity', now_) is not null)
+        then
             return 'rated';
         end if;
     end if;
@@ -882,7 +901,7 @@ begin
         end if;
     end if;
     if rules ? 'over' and (
-        select postlude.happening_over(x, now_) from postlude.event_of(mine.customer_id, definition, mine.anchor_at) as x)
+        select postlude.happening_over(x, now_) from postlude.event_of(mine.customer_id, definition, mine.anchor_key, mine.anchor_at) as x)
     then
         return 'over';
     end if;

@@ -31,7 +31,7 @@ from postlude.channels import INTEND, Send
 from postlude.channels._smtp_blame import closes_session, judge, lost
 from postlude.channels._smtp_client import Connection, Lost, Reply, Steps, ready, run
 from postlude.errors import InputError, Refused, Unavailable
-from postlude.message import Message, Outcome, Scope, envelope, envelope_of_sender, sanitise
+from postlude.message import Message, Outcome, Scope, Wire, envelope, envelope_of_sender, sanitise
 
 idempotent = False  # a relay takes the same message as often as it is given
 
@@ -248,7 +248,7 @@ class Session:
             sender = envelope_of_sender(message.return_path or message.sender.address)
         except Refused as error:
             return Outcome("deferred", "configuration", f"sender: {error}")
-        body = _stuffed(raw)
+        body = raw.stuffed or raw if type(raw) is Wire else _stuffed(raw)
         for kept in ((yield from self._usable()), False):
             try:
                 if not kept:
@@ -363,9 +363,10 @@ class Session:
             reply = yield from link.reply(self.at["dot"])
         except Lost as error:
             raise _Failed(lost("dot", str(error)), "dot") from None
-        outcome = judge("dot", reply, sanitise(reply.text, *secret))
-        if outcome.kind == "accepted":
-            return Outcome("accepted", reply=outcome.reply, provider_id=_provider_id(reply))
+        text = sanitise(reply.text, *secret)
+        if reply.kind == 2:  # as `judge` says of the dot
+            return Outcome("accepted", reply=text, provider_id=_provider_id(reply))
+        outcome = judge("dot", reply, text)
         raise _Failed(outcome, "dot", link_usable=outcome.kind != "ambiguous" and not closes_session(reply))
 
     def _pipeline(

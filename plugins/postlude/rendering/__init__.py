@@ -32,8 +32,10 @@ from postlude.rendering.mjml import compile_mjml
 from postlude.rendering.people import samples
 from postlude.rendering.sandbox import (
     Sandbox,
+    Sheet,
     babel_locale,
     bounded,
+    escape,
     refused,
     start_counting,
     unknown_variables,
@@ -201,19 +203,25 @@ def used_names(template: str, *, folder: Path | None = None) -> set[str]:
 class Part:
     """One compiled Jinja source. Errors come back with the file and line people wrote."""
 
-    def __init__(self, source: Source, env: Sandbox, shop: Mapping[str, Any] | None = None) -> None:
-        """shop: facts that are the same in every mail, and are written into the template."""
+    def __init__(
+        self, source: Source, env: Sandbox, shop: Mapping[str, Any] | None = None, same: Mapping[str, str] | None = None
+    ) -> None:
+        """shop, same: facts and variables that are the same in every mail, and are written into the template."""
         self.source = source
         try:
             tree = env.parse(source.text)
             faults = refused(tree, source)
             self.unknown = unknown_variables(tree, source)
             if not faults:
-                _Constants(shop or {}).visit(tree)
+                own = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
+                _Constants(shop or {}, {name: text for name, text in (same or {}).items() if name not in own}).visit(
+                    tree
+                )
                 if env.autoescape:
                     _break_lines(tree)
                 code = env.compile(bounded(tree))
                 self.template: Template = env.template_class.from_code(env, code, env.make_globals(None))
+                self.template.root_render_func.__globals__["escape"] = escape
         except TemplateSyntaxError as error:
             origin = source.at(error.lineno)
             raise TemplateFault([origin.fault(_syntax(error.message or "cannot be read"), origin.tag)]) from None
@@ -255,9 +263,8 @@ class Part:
         start_counting()
         parts, size = [], 0
         try:
-            # without copying the values several times
-            stream = self._root(self._env.context_class(self._env, {**self._env.globals, **values}, None, {}))
-            while some := list(islice(stream, 64)):
+            stream = self._root(Sheet(self._env, values))
+            while some := list(islice(stream, 256)):
                 parts.append("".join(some))
                 size += len(parts[-1])
                 if size > MAX_TEXT:
@@ -280,10 +287,14 @@ class Part:
 class _Constants(NodeTransformer):
     """`shop.name` and the like as the texts they stand for: escaped and checked once, and not for each mail."""
 
-    def __init__(self, shop: Mapping[str, Any]) -> None:
+    def __init__(self, shop: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        self._names = names
         self._texts = {("shop", key): value for key, value in shop.items() if isinstance(value, str)}
         if "url" in shop:
             self._texts["links", "shop"] = shop["url"]
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:
+        return nodes.Const(self._names[node.name], lineno=node.lineno) if node.name in self._names else node
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
         key = node.node.name if isinstance(node.node, nodes.Name) else "", node.attr
@@ -327,9 +338,10 @@ def _header(part: Part, values: Mapping[str, Any]) -> str:
 
 def _tidy(text: str) -> str:
     """No spaces at line ends, at most one empty line in a row, one line break at the end."""
-    lines = [row.rstrip() for row in text.strip().split("\n")]
-    kept = [row for number, row in enumerate(lines) if row or lines[number - 1]]
-    return "\n".join(kept) + "\n"
+    text = "\n".join([row.rstrip() for row in text.strip().split("\n")])
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text + "\n"
 
 
 # ---------------------------------------------------------------- the files of a template
@@ -361,8 +373,7 @@ class Compiled:
 
     def fill(self, values: dict[str, Any]) -> Content:
         """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
-        for name, nothing in EMPTY.items():
-            values.setdefault(name, nothing)
+        values.update({name: nothing for name, nothing in EMPTY.items() if name not in values})
         values["shop"], values["locale"], values["direction"] = self.shop, self.locale, self.direction
         links = values.get("links")
         if isinstance(links, dict):
@@ -436,7 +447,7 @@ def _compile(template: str, locale: str, theme: Theme, folder: Path, used: list[
             else:
                 pieces = flatten(folder, files[part], theme, markup=part == "mjml", read=read, words=words)
                 source = compile_mjml(tuple(pieces)) if part == "mjml" else assemble(pieces)
-            parts[name] = Part(source, _environment(part == "mjml"), shop)
+            parts[name] = Part(source, _environment(part == "mjml"), shop, {"locale": spoken, "direction": direction})
         except TemplateFault as error:
             faults.extend(error.faults)
 

@@ -17,12 +17,23 @@ from typing import Any
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton, format_timedelta, match_skeleton
 from babel.lists import format_list
-from babel.numbers import format_currency, format_decimal, format_percent
-from jinja2 import StrictUndefined, Undefined, nodes, pass_context
+from babel.numbers import (
+    format_currency,
+    format_decimal,
+    format_percent,
+    get_currency_precision,
+    get_decimal_symbol,
+    get_group_symbol,
+)
+from jinja2 import Environment, StrictUndefined, Undefined, nodes, pass_context, pass_environment
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context, LoopContext
+from jinja2.filters import do_truncate
+from jinja2.runtime import Context, LoopContext, missing
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import _escape_inner as _escaped
+from markupsafe import escape as escape_all
 
 from postlude.errors import Fault
 from postlude.rendering.source import Source
@@ -56,7 +67,7 @@ def _address(text: str) -> str:
 @pass_context
 def _money(context: Context, value: Any, currency: str) -> str:
     """`{{ 12.5|money('EUR') }}`: as people of the mail's language write it."""
-    return _format_money(Decimal(str(value)), currency, context["locale"])
+    return _format_money(value, currency, context.parent["locale"])
 
 
 @pass_context
@@ -64,7 +75,7 @@ def _date(context: Context, value: Any, style: str = "long") -> str:
     """`{{ order.placed_on|date }}`: short, medium, long, full, or a pattern of parts such as MMMMd (day and month)."""
     if not isinstance(value, dt.date):
         raise RenderError("a date is missing")
-    return _format_date(value, style, context["locale"])
+    return _format_date(value, style, context.parent["locale"])
 
 
 @pass_context
@@ -126,6 +137,16 @@ def _range(*bounds: int) -> range:
     return numbers
 
 
+@pass_environment
+def _truncate(
+    env: Environment, text: Any, length: int = 255, killwords: bool = False, end: str = "...", leeway: int | None = None
+) -> str:
+    """Jinja's own; asked for every name of an article, and seldom for anything."""
+    if type(text) is str and len(end) <= length and len(text) <= length:
+        return text
+    return do_truncate(env, text, length, killwords, end, leeway)
+
+
 _loops = threading.local()
 
 
@@ -149,9 +170,60 @@ def bounded(tree: nodes.Template) -> nodes.Template:
     return tree
 
 
-@lru_cache(maxsize=4096)
-def _format_money(value: Decimal, currency: str, locale: str) -> str:
+@lru_cache(maxsize=4096, typed=True)
+def _format_money(amount: Any, currency: str, locale: str) -> str:
+    value = Decimal(str(amount))
+    shape = _shape_of_money(currency, locale)
+    if shape and not value.is_signed() and value < _MOST_MONEY:
+        before, digits, symbols, after = shape
+        text = format(value, digits)
+        return f"{before}{text.translate(symbols) if symbols else text}{after}"
     return str(format_currency(value, currency, locale=babel_locale(locale)))
+
+
+_MOST_MONEY = Decimal(10) ** 12
+_AMOUNTS = [
+    Decimal(cents) / 1000
+    for cents in (
+        0,
+        4,
+        5,
+        500,
+        1000,
+        9995,
+        12345,
+        12355,
+        99900,
+        999990,
+        10**6,
+        1234500,
+        9999900,
+        10**7,
+        123456780,
+        1234567885,
+    )
+]
+
+
+@lru_cache(maxsize=512)
+def _shape_of_money(currency: str, locale: str) -> tuple[str, str, dict[int, str], str] | None:
+    """What stands before and after an amount, and how its digits are written: Babel works it out anew for each amount, and
+    mails have many. None where a few amounts written so differ from what Babel makes of them.
+    """
+    known = babel_locale(locale)
+    digits = f",.{get_currency_precision(currency)}f"
+    symbols = {ord(","): str(get_group_symbol(known)), ord("."): str(get_decimal_symbol(known))}
+    written = [str(format_currency(amount, currency, locale=known)) for amount in _AMOUNTS]
+    bare = [format(amount, digits).translate(symbols) for amount in _AMOUNTS]
+    before, found, after = written[-1].partition(bare[-1])
+    same = all(whole == f"{before}{part}{after}" for whole, part in zip(written, bare, strict=True))
+    usual = (symbols[ord(",")], symbols[ord(".")]) == (",", ".")
+    return (before, digits, {} if usual else symbols, after) if found and same else None
+
+
+def escape(value: Any) -> str:
+    """As markupsafe does it, without wrapping what only goes into the text: a mail has dozens of values."""
+    return _escaped(value) if type(value) is str else escape_all(value)
 
 
 @lru_cache(maxsize=512)
@@ -206,6 +278,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for nam
     "listed": _listed,
     "in_days": _in_days,
     "join": _join,
+    "truncate": _truncate,
 }
 TESTS = {name: DEFAULT_TESTS[name] for name in _TEST_NAMES.split()}
 _METHODS: Mapping[type, frozenset[str]] = {
@@ -218,8 +291,23 @@ _METHODS: Mapping[type, frozenset[str]] = {
 # ---------------------------------------------------------------- the environment
 
 
+class _Code(CodeGenerator):
+    """Takes the key of a plain dict where it stands, as Sandbox.getattr would; whatever else there is, that is asked."""
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:
+        if not isinstance(node.node, nodes.Name):
+            super().visit_Getattr(node, frame)
+            return
+        name, key = frame.symbols.ref(node.node.name), repr(node.attr)
+        self.write(f"({name}[{key}] if type({name}) is dict and {key} in {name} else ")
+        super().visit_Getattr(node, frame)
+        self.write(")")
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Plain values, listed filters, no method calls; a key of a mapping comes before its methods."""
+
+    code_generator_class = _Code
 
     intercepted_binops = frozenset({"*", "%", "+", "**"})
 
@@ -231,6 +319,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {**FILTERS, "_turns": _turns}
         self.tests = dict(TESTS)
         self.globals = {"range": _range}
+        self.evaluation = nodes.EvalContext(self)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if type(obj) is dict and attribute in obj:
@@ -257,6 +346,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "**" or not all(isinstance(side, int | float | Decimal) for side in (left, right)):
             raise SecurityError(f"{operator} works on numbers only; join texts with ~")
         return super().call_binop(context, operator, left, right)
+
+
+class Sheet(Context):
+    """The variables of one text: what the template sets itself, then `values` (not copied, for all texts of a mail have them)."""
+
+    def __init__(self, env: Sandbox, values: Mapping[str, Any]) -> None:
+        self.environment, self.parent, self.eval_ctx = env, values, env.evaluation  # type: ignore[assignment]
+        self.vars, self.exported_vars, self.globals_keys = {}, set(), set()
+        self.name, self.blocks = None, {}
+
+    def resolve_or_missing(self, key: str) -> Any:
+        if key in self.vars:
+            return self.vars[key]
+        if key in self.parent:
+            return self.parent[key]
+        return self.environment.globals.get(key, missing)
 
 
 # ---------------------------------------------------------------- what a template may contain

@@ -50,6 +50,7 @@ CONTEXT: Mapping[str, str] = {
     "shop.loyalty_perks[]": "what members really get, one line each",
     "shop.news[].name": "what is new in the shop; the list may be empty",
     "shop.news[].url": "where it is",
+    "shop.guides.*": "by product category, its guide in pictures; ask with `|default('')`",
     "shop.faq_url": "questions and answers; may be empty",
     "shop.logo.url": "`shop.logo` is none for a shop that writes its name instead",
     "shop.logo.alt": "what stands there without pictures",
@@ -138,13 +139,15 @@ CONTEXT: Mapping[str, str] = {
     "event.*": "facts that came with the event of an `external` trigger; `event` is none without one",
     "links.unsubscribe": "page with one button",
     "links.preferences": "page on which people choose what they get",
-    "links.score.*": "`links.score['1']` ... `links.score['5']`: answers the one question",
-    "links.nps.*": "`links.nps['0']` ... `links.nps['10']`, or `links.nps` is none",
+    "links.score.*": "`links.score['1']` ... `links.score['5']`: how the item is, in one click",
+    "links.delivery.*": "`links.delivery['1']` ... `links.delivery['5']`: how the delivery was",
+    "links.nps.*": "`links.nps['0']` ... `links.nps['10']`: would they recommend the shop",
     "links.page": "the customer's own page, or none",
     "links.booking": "where a call is booked, or none",
     "links.shop": "the shop",
     "campaign.id": "id of the campaign file",
     "campaign.name": "its name",
+    "campaign.marketing": "whether the mail advertises, and so shows how to end such mail",
     "step.id": "id of the step",
     "why": "one sentence: why the customer gets this mail",
     "locale": "language this mail is written in",
@@ -163,7 +166,7 @@ EMPTY: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-LINKS = dict.fromkeys(("nps", "page", "booking"))  # links that not every mail has
+LINKS = dict.fromkeys(("page", "booking"))  # links that not every mail has
 
 
 class RenderError(PostludeError):
@@ -198,12 +201,18 @@ def plain(value: Any, where: str = "context", depth: int = 0) -> Any:
     if depth >= MAX_DEPTH:
         raise RenderError(f"{where} is nested deeper than {MAX_DEPTH} levels")
     if kind is dict:
-        if len(value) > MAX_VALUES or any([type(key) is not str for key in value]):
+        found: dict[str, Any] = {}
+        if len(value) > MAX_VALUES:
             raise RenderError(f"{where} is no plain mapping of texts to values")
-        return {
-            key: inner if type(inner) in _TEXT_PLAIN else plain(inner, f"{where}.{key}", depth + 1)
-            for key, inner in value.items()
-        }
+        for key, inner in value.items():
+            kind = type(inner)
+            if kind is str:
+                found[key] = inner if len(inner) <= MAX_TEXT and inner.isprintable() else line(inner)
+            else:
+                found[key] = inner if kind in _TEXT_PLAIN else plain(inner, f"{where}.{key}", depth + 1)
+        if any([type(key) is not str for key in found]):
+            raise RenderError(f"{where} is no plain mapping of texts to values")
+        return found
     if kind is list:
         if len(value) > MAX_VALUES:
             raise RenderError(f"{where} has more than {MAX_VALUES} entries")
@@ -225,6 +234,8 @@ def line(text: str) -> str:
 def first_name(text: Any) -> str:
     """A name to greet with, or "": people (and robots) type links, addresses and placeholders into name fields."""
     name = " ".join(line(text).split()) if isinstance(text, str) else ""
+    if name.isalpha() and len(name) <= 40:  # nearly always
+        return name
     return "" if len(name) > 40 or _NO_NAME.search(name) else name
 
 
