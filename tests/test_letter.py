@@ -16,24 +16,29 @@ from test_message import MESSAGE
 def test_a_template_gets_every_variable_it_asks_for_and_no_other_is_made(template: str) -> None:
     for found in rendering.in_all_languages(template, rendering.load_theme()):
         for person, context in list(rendering.samples(template).items())[:2]:
-            links, facts, more = letter._needs(found.uses)
+            links, facts, of_order, _ = letter._needs(found.uses)
             cut = {name: value for name, value in context.items() if name in facts or name not in letter_facts.NAMES}
             given = context["links"].items()
             cut["links"] = {name: link for name, link in given if name in links or name not in letter._LINKS}
-            if facts and not more and context["order"]:
-                cut["order"] = {k: v for k, v in context["order"].items() if f"order.{k}" in letter_facts.AT_HAND}
+            if "order" in facts and of_order and context["order"]:
+                cut["order"] = {k: v for k, v in context["order"].items() if k in of_order}
             assert found.content(cut) == found.content(context), (template, found.locale, person)
 
 
-def test_a_link_that_nobody_asks_for_is_not_signed() -> None:
-    assert letter._needs(frozenset({"links.unsubscribe", "why"})) == (("unsubscribe",), set(), False)
-    assert letter._needs(frozenset({"links", "items"})) == (
-        letter._LINKS,
-        {"items"},
-        True,
-    )
-    assert letter._needs(frozenset({"links.score", "order.number", "order.?"})) == (("score",), {"order"}, False)
-    assert letter._needs(frozenset({"order.?", "order.total"})) == ((), {"order"}, True)
+def test_what_nobody_asks_for_is_neither_signed_nor_read() -> None:
+    def needs(*paths: str) -> tuple[tuple[str, ...], set[str], tuple[str, ...], set[str]]:
+        links, facts, of_order, parts = letter._needs(frozenset(paths))
+        return links, set(facts), of_order, set(parts)
+
+    assert needs("links.unsubscribe", "why") == (("unsubscribe",), set(), ("number",), set())
+    assert needs("links", "items") == (letter._LINKS, {"items"}, ("number",), {"lines"})
+    assert needs("links.score", "order.number", "order.?") == (("score",), {"order"}, ("number",), set())
+    assert needs("order.?", "order.total") == ((), {"order"}, ("number", "total"), {"lines"})
+    assert needs("order.state")[2:] == (("number", "state"), {"parcels", "return"})
+    # used as a whole: whatever belongs to it
+    assert needs("order") == ((), {"order"}, (), {"lines", "parcels", "return"})
+    assert needs("refund", "rating", "shipments")[3] == {"return", "event", "score", "parcels"}
+    assert set().union(*letter_facts._READ.values()) == set(letter_facts.PARTS)
 
 
 @pytest.mark.parametrize(

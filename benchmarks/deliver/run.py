@@ -35,7 +35,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
-from postlude import db, message, outbox
+from postlude import db, letter_facts, message, outbox
 from postlude.calendar import load_calendar
 from postlude.campaign import load_campaign
 from postlude.channels import smtp
@@ -232,7 +232,7 @@ def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
-        letter = db.run(conn, "43_letters", ids=[some], with_facts=True, now=NOW).one()
+        letter = db.run(conn, "43_letters", ids=[some], facts=letter_facts.PARTS, now=NOW).one()
     engine.dispose()
     mail, _ = Desk().write(letter, NOW)
     return message.to_bytes(mail), mail.html, mail.text

@@ -2,7 +2,7 @@
 --
 -- reads   messages, enrolments, campaign_versions, customers, recipients, sources, orders, order_lines, products, shipments,
 --         returns, external_events, coupons, referral_codes, kept_letters
--- params  ids uuid[], with_facts boolean (of the order and of what began the passage), now timestamptz
+-- params  ids uuid[], facts text[] (the parts that somebody asks for; few templates do), now timestamptz
 -- re-run  safe: only reads
 select
     m.message_id,
@@ -37,8 +37,8 @@ select
     o.source_order_id as order_number,
     o.placed_at,
     d.delivered_at,
-    -- these, and what stands below, are null when nobody asks for them: few templates read them
-    case when cast(:with_facts as boolean) then coalesce(lines.items, '[]') end as items,
+    -- these, and what stands below, are null when nobody asks for them
+    case when 'lines' = any(cast(:facts as text [])) then coalesce(lines.items, '[]') end as items,
     o.cancelled_at <= :now as cancelled,
     o.promised_on,
     o.currency as order_currency,
@@ -55,7 +55,7 @@ select
     happened.detail as event,
     happened.kind as event_kind,
     happened.at as event_at,
-    case when cast(:with_facts as boolean) then newest_score(e.enrolment_id, e.order_id, :now) end as score,
+    case when 'score' = any(cast(:facts as text [])) then newest_score(e.enrolment_id, e.order_id, :now) end as score,
     -- handed over before, answer lost: nothing is written anew
     b.letter as kept_letter,
     b.raw as kept_raw
@@ -108,7 +108,7 @@ left join lateral (
         ) as items
     from order_lines as l
     left join products as p on l.sku = p.sku and p.source_id = o.source_id
-    where l.order_id = o.order_id and l.counted and cast(:with_facts as boolean)
+    where l.order_id = o.order_id and l.counted and 'lines' = any(cast(:facts as text []))
 ) as lines on true
 left join lateral (
     -- in the order in which they left; those still here come last
@@ -126,7 +126,7 @@ left join lateral (
             order by p.shipped_at nulls last, p.shipment_key
         ) as shipments
     from shipments as p
-    where p.order_id = o.order_id and cast(:with_facts as boolean)
+    where p.order_id = o.order_id and 'parcels' = any(cast(:facts as text []))
 ) as parcels on true
 left join lateral (
     -- the return the passage is about, else the newest one of the order
@@ -140,7 +140,7 @@ left join lateral (
             'label_url', b.label_url
         ) as return
     from returns as b
-    where b.order_id = o.order_id and b.requested_at <= :now and cast(:with_facts as boolean)
+    where b.order_id = o.order_id and b.requested_at <= :now and 'return' = any(cast(:facts as text []))
     order by
         starts_with(e.anchor_key, 'return:' || o.source_id || ':' || o.source_order_id || ':' || b.return_key || ':') desc,
         b.requested_at desc, b.return_key
@@ -154,7 +154,7 @@ left join lateral (
     from external_events as x
     where
         x.customer_id = m.customer_id and x.kind = v.definition -> 'trigger' ->> 'external' and x.at = e.anchor_at
-        and cast(:with_facts as boolean)
+        and 'event' = any(cast(:facts as text []))
     -- two events of one instant (a second new ETA) are told apart by the anchor
     order by e.anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key
     limit 1

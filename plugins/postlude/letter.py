@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -51,6 +51,7 @@ class Desk:
         self._law: legal.Law | None = None
         self._forms: dict[tuple[str, str, str, str, str], Form] = {}
         self.goods: claims.Catalogue = {}  # what the catalogue says now of what events told
+        self.read = frozenset(letter_facts.PARTS)  # what the rows of its letters hold
         self.extras: dict[Any, dict[str, Any]] = {}  # message -> what only some letters need
 
     def house(self, shop: str) -> House:
@@ -154,6 +155,8 @@ class Desk:
 
     def _context(self, letter: Row[Any], *about: Any) -> dict[str, Any]:
         """The variables of one letter, with what was looked up for the batch."""
+        if not _needs(about[-1])[3] <= self.read:
+            raise InputError(f"the template {letter.template} was changed while its mails were written")
         context = _context(letter, *about)
         if self.extras:
             context |= self.extras.get(letter.message_id, {})
@@ -245,19 +248,20 @@ _ALL = frozenset(rendering.CONTEXT)
 _LINKS = ("unsubscribe", "preferences", *_ASKED, "shop", "page", "booking")
 
 
-def asks(uses: Collection[str]) -> bool:
-    """Does a template with these variables ask for what costs as much as all else that is known of a message?"""
-    return any(
-        p.partition(".")[0].removesuffix("[]") in letter_facts.NAMES and p not in letter_facts.AT_HAND for p in uses
-    )
-
-
 @lru_cache(maxsize=256)
-def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], bool]:
-    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event, and whether more than is at hand."""
+def _needs(uses: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...], frozenset[str]]:
+    """Of these paths (rendering.CONTEXT) the links, what there is of the order or event and which parts of the order (none: all),
+    and what has to be read for it."""
     roots = {path.partition(".")[0].removesuffix("[]") for path in uses}
     named = {path.split(".")[1] for path in uses if path.startswith("links.")}
-    return tuple(n for n in _LINKS if n in named or "links" in uses), letter_facts.NAMES & roots, asks(uses)
+    order = {path.partition(".")[2] for path in uses if path.partition(".")[0] == "order"} - {"?"}
+    whole = "order" in uses or not order <= letter_facts.OF_ORDER
+    return (
+        tuple(n for n in _LINKS if n in named or "links" in uses),
+        letter_facts.NAMES & roots,
+        () if whole else tuple(sorted(order | {"number"})),
+        letter_facts.parts(uses),
+    )
 
 
 def _context(
@@ -270,7 +274,7 @@ def _context(
 ) -> dict[str, Any]:
     """The variables of a template (rendering.CONTEXT), as far as it uses them, as rendering.plain makes them."""
     line = rendering.line
-    linked, wanted, more = _needs(uses)
+    linked, wanted, of_order, _ = _needs(uses)
     context: dict[str, Any] = {
         "customer": {
             "first_name": line(letter.first_name),
@@ -283,12 +287,8 @@ def _context(
         "links": {name: links[name] for name in linked},
         **form.about,
     }
-    if wanted and not more:
-        context["order"] = rendering.plain(letter_facts.order_at_hand(letter))
-    elif wanted:
-        if letter.items is None:
-            raise InputError(f"the template {letter.template} was changed while its mails were written")
-        context |= rendering.plain(letter_facts.facts(letter, form.definition, wanted))
+    if wanted:
+        context |= rendering.plain(letter_facts.facts(letter, form.definition, wanted, of_order))
         if links.shop.free_shipping:
             context["free_shipping"] = _free_shipping(context, links.shop)
     return context

@@ -25,6 +25,19 @@ AT_HAND = frozenset(
     f"order.{part}"
     for part in ("?", "number", "placed_on", "delivered_on", "promised_on", "currency", "payment", "url")
 )
+# what else has to be read for it (43_letters)
+PARTS = ["lines", "parcels", "return", "event", "score"]
+_READ: Mapping[str, tuple[str, ...]] = {
+    "order": ("lines", "parcels", "return"),
+    **dict.fromkeys(("order.subtotal", "order.total", "item", "items"), ("lines",)),
+    **dict.fromkeys(("order.shipped_on", "shipment", "shipments"), ("parcels",)),
+    "order.state": ("parcels", "return"),
+    **dict.fromkeys(("order.shipping", "order.discount", "order.tax", "order.address"), ()),
+    **dict.fromkeys(AT_HAND, ()),
+    "refund": ("return", "event"),
+    **dict.fromkeys(("bill", "event", "product", "cart", "notice", "contact"), ("event",)),
+    "rating": ("score",),
+}
 BILLS = ("payment_failed", "renewal_due")  # events that ask for money
 
 
@@ -37,13 +50,24 @@ def local_day(at: datetime | str | None, zone: str) -> date | None:
     return at.astimezone(ZoneInfo(zone)).date()
 
 
-def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES) -> dict[str, Any]:
-    """What `names` ask for of the order and the event this message is about; definition: of the campaign."""
+def parts(uses: Collection[str]) -> frozenset[str]:
+    """Which of PARTS a template reads that uses these paths (rendering.Compiled.uses)."""
+    roots = {path: path.partition(".")[0].removesuffix("[]") for path in uses}
+    return frozenset(part for path, root in roots.items() for part in _READ.get(path, _READ.get(root, ())))
+
+
+def facts(
+    letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES, of_order: Collection[str] = ()
+) -> dict[str, Any]:
+    """What `names` ask for of the order and the event this message is about; definition: of the campaign.
+
+    of_order: its parts that are wanted; none named: all.
+    """
     parcels = [_parcel(row, number, letter) for number, row in enumerate(letter.shipments or (), 1)]
     event = _event(letter) if letter.event is not None else None
     items = letter.items
     known: dict[str, Callable[[], Any]] = {
-        "order": lambda: _order(letter, parcels) if letter.order_number else None,
+        "order": lambda: _order(letter, parcels, of_order or _ORDER) if letter.order_number else None,
         "item": lambda: items[0] if items else None,
         "items": lambda: items,
         "shipment": lambda: _shipment(letter, parcels),
@@ -60,41 +84,51 @@ def facts(letter: Row[Any], definition: Mapping[str, Any], names: Collection[str
     return {name: known[name]() for name in names}
 
 
-def order_at_hand(letter: Row[Any]) -> dict[str, Any] | None:
-    """The order, as far as AT_HAND."""
-    return letter.order_number and {
-        "number": letter.order_number,
-        "placed_on": local_day(letter.placed_at, letter.zone),
-        "delivered_on": local_day(letter.delivered_at, letter.zone),
-        "promised_on": letter.promised_on,
-        "currency": letter.order_currency,
-        "payment": letter.payment,
-        "url": letter.order_url,
-    }
-
-
 def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any] | None:
     mine = next((parcel for parcel, row in zip(parcels, letter.shipments or (), strict=True) if row["mine"]), None)
     return mine or (parcels[0] if len(parcels) == 1 else None)
 
 
-def _order(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]:
-    subtotal = sum((row["amount"] for row in letter.items), start=0)
-    left = [parcel["shipped_on"] for parcel in parcels if parcel["shipped_on"]]
-    states = (
-        ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at), ("shipped", left)
+def _subtotal(letter: Row[Any]) -> Any:
+    return sum([row["amount"] for row in letter.items])
+
+
+def _state(letter: Row[Any], parcels: list[dict[str, Any]]) -> str:
+    reached = (
+        ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at),
+        ("shipped", any(parcel["shipped_on"] for parcel in parcels)),
     )  # fmt: skip
-    return {
-        **(order_at_hand(letter) or {}),
-        "state": next((state for state, reached in states if reached), "paid"),
-        "shipped_on": min(left, default=None),
-        "subtotal": subtotal,
-        "shipping": letter.shipping_amount,
-        "discount": letter.discount_amount,
-        "tax": letter.tax_amount,
-        "total": letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or subtotal,
-        "address": [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
-    }
+    return next((state for state, so in reached if so), "paid")
+
+
+def _total(letter: Row[Any]) -> Any:
+    return letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or _subtotal(letter)
+
+
+_ORDER: Mapping[str, Callable[[Row[Any], list[dict[str, Any]]], Any]] = {
+    "number": lambda letter, parcels: letter.order_number,
+    "placed_on": lambda letter, parcels: local_day(letter.placed_at, letter.zone),
+    "delivered_on": lambda letter, parcels: local_day(letter.delivered_at, letter.zone),
+    "promised_on": lambda letter, parcels: letter.promised_on,
+    "currency": lambda letter, parcels: letter.order_currency,
+    "payment": lambda letter, parcels: letter.payment,
+    "url": lambda letter, parcels: letter.order_url,
+    "state": _state,
+    "shipped_on": lambda letter, parcels: min((p["shipped_on"] for p in parcels if p["shipped_on"]), default=None),
+    "subtotal": lambda letter, parcels: _subtotal(letter),
+    "shipping": lambda letter, parcels: letter.shipping_amount,
+    "discount": lambda letter, parcels: letter.discount_amount,
+    "tax": lambda letter, parcels: letter.tax_amount,
+    "total": lambda letter, parcels: _total(letter),
+    "address": lambda letter, parcels: [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
+}
+
+
+OF_ORDER = frozenset(_ORDER)
+
+
+def _order(letter: Row[Any], parcels: list[dict[str, Any]], keys: Collection[str]) -> dict[str, Any]:
+    return {key: _ORDER[key](letter, parcels) for key in keys}
 
 
 def _parcel(row: Mapping[str, Any], number: int, letter: Row[Any]) -> dict[str, Any]:

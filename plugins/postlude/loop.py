@@ -269,21 +269,21 @@ class Loop(Lanes[Item], Generic[Item, P]):
         if refusal is None:
             self._step(line, True)
         else:
-            self._advance(line, lambda steps: steps.throw(refusal))
+            self._advance(line, refusal)
 
     def _go_on(self, line: _Line[P], steps: Generator[Any, bool, Any]) -> None:
         line.steps = steps
-        self._advance(line, next)
+        self._advance(line, None)
 
     def _step(self, line: _Line[P], has_come: bool) -> None:
-        self._advance(line, lambda steps: steps.send(has_come))
+        self._advance(line, has_come)
 
-    def _advance(self, line: _Line[P], push: Callable[[Generator[Any, bool, Any]], Any]) -> None:
-        """Take steps until the next that waits."""
+    def _advance(self, line: _Line[P], told: bool | Exception | None) -> None:
+        """Take steps until the next that waits. told: what the last one waited for has come, or not, or why it will not; None: begin."""
         assert line.steps
         self._current, line.event = line, 0
         try:
-            wait = push(line.steps)
+            wait = line.steps.throw(told) if isinstance(told, Exception) else line.steps.send(told)  # type: ignore[arg-type]
             while wait is not self._signal and wait[0].at_once(wait[1]):
                 wait = line.steps.send(True)
         except StopIteration as end:

@@ -401,12 +401,7 @@ def _encoded(text: str, boundary: bytes) -> tuple[bytes, bytes]:
     if text.isascii() and not _has_long_line(text):
         data = plain.encode()
         # mailboxes of old write >From; and nothing in a body may look like the end of its part
-        if (
-            len(data.translate(None, _CONTROLS)) == len(data)
-            and boundary not in data
-            and "\nFrom " not in text
-            and data[:5] != b"From "
-        ):
+        if len(data.translate(None, _CONTROLS)) == len(data) and boundary not in data and not _has_from(text):
             return b"7bit", data
     code = b2a_base64(plain.encode("utf-8", "replace"), newline=False)
     full = len(code) // 76
@@ -428,6 +423,16 @@ def _has_long_line(text: str) -> bool:
         start = text.rfind("\n", start, start + _LONGEST + 1) + 1
         if not start:
             return True
+    return False
+
+
+def _has_from(text: str) -> bool:
+    """Does a line begin with "From "? Few letters are an F."""
+    at = text.find("F")
+    while at >= 0:
+        if text.startswith("From ", at) and text[at - 1 : at] in ("", "\n"):
+            return True
+        at = text.find("F", at + 1)
     return False
 
 

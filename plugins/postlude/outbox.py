@@ -24,7 +24,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from postlude import claims as about_products
-from postlude import db, freshness, letter_extras, pace, rendering, switch
+from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
@@ -32,7 +32,7 @@ from postlude.channels import INTEND, Channel, Send
 from postlude.errors import InputError, PostludeError, Refused
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.letter import Desk, asks, definition_of
+from postlude.letter import Desk, definition_of
 from postlude.loop import Loop
 from postlude.message import Message, Outcome, frozen, thawed, to_bytes
 from postlude.quotas import Quotas
@@ -343,12 +343,12 @@ class Outbox:
             return []
         desk = Desk()  # whatever was edited meanwhile holds from this batch on
         uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
-        with_facts = any(asks(paths) for paths in uses.values())
+        desk.read = frozenset(part for paths in uses.values() for part in letter_facts.parts(paths))
         speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
             ids = [claim.message_id for claim in claims]
-            rows = db.run(conn, "43_letters", ids=db.array(ids), with_facts=with_facts, now=self.clock()).all()
+            rows = db.run(conn, "43_letters", ids=db.array(ids), facts=sorted(desk.read), now=self.clock()).all()
             more = letter_extras.of(conn, rows, speaks, self.clock())
             desk.goods = about_products.catalogue(conn, rows)
         for row in rows:

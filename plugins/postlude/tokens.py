@@ -15,6 +15,7 @@ import hmac
 import os
 import re
 import secrets
+from binascii import b2a_base64
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -199,7 +200,10 @@ def _signature(key: bytes, purpose: str, kid: str, body: str) -> str:
     within.update("\x1f".join((_VERSION, kid, purpose, body)).encode())
     whole = outer.copy()
     whole.update(within.digest())
-    return base64.urlsafe_b64encode(whole.digest()[:_SIGNATURE_BYTES]).decode()
+    return b2a_base64(whole.digest()[:_SIGNATURE_BYTES], newline=False).translate(_URL_SAFE).decode()
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @lru_cache(maxsize=256)

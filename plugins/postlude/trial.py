@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from postlude import db, letter_extras, preview, rendering
+from postlude import db, letter_extras, letter_facts, preview, rendering
 from postlude.campaign import Campaign, Step
 from postlude.channels import channel
 from postlude.errors import InputError, Unavailable
@@ -108,7 +108,7 @@ def letter_of(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], with_facts=True, now=now).one_or_none()
+            row = db.run(conn, "43_letters", ids=[made], facts=letter_facts.PARTS, now=now).one_or_none()
             if row is None:
                 raise InputError("this customer has no address a mail could go to")
             letter: Any = SimpleNamespace(**row._mapping)

@@ -251,7 +251,11 @@ class Connection:
 
     def _pending(self) -> bool:
         """Has TLS read what nobody has asked for yet? The kernel does not know of it."""
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return (
+            type(self._socket) is not socket.socket
+            and isinstance(self._socket, ssl.SSLSocket)
+            and self._socket.pending() > 0
+        )
 
     def close(self) -> None:
         if self._socket:

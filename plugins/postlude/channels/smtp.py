@@ -363,9 +363,10 @@ class Session:
             reply = yield from link.reply(self.at["dot"])
         except Lost as error:
             raise _Failed(lost("dot", str(error)), "dot") from None
-        outcome = judge("dot", reply, sanitise(reply.text, *secret))
-        if outcome.kind == "accepted":
-            return Outcome("accepted", reply=outcome.reply, provider_id=_provider_id(reply))
+        text = sanitise(reply.text, *secret)
+        if reply.kind == 2:  # as `judge` says of the dot
+            return Outcome("accepted", reply=text, provider_id=_provider_id(reply))
+        outcome = judge("dot", reply, text)
         raise _Failed(outcome, "dot", link_usable=outcome.kind != "ambiguous" and not closes_session(reply))
 
     def _pipeline(
