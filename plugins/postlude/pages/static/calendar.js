@@ -127,7 +127,7 @@ function few(day, counts) {
   const rest = counts.filter((one) => !big.has(one));
   return [...counts.filter((one) => big.has(one)).map(([id, sum]) => lines(day, id, sum)),
     h("button", { type: "button", class: "link more", title: rest.map(([id, sum]) => `${nameOf(id)}: ${said(sum)}`).join("\n"),
-      onclick: () => { anchor = day.day; focused = day.day; look("week"); } }, `and ${rest.length} more`)];
+      onclick: () => { anchor = day.day; focused = day.day; look("week"); scrollTo(0, 0); } }, `and ${rest.length} more`)];
 }
 
 /** A campaign's counts on a day; its planned steps can be dragged. bare: its name stands beside them. */
