@@ -79,7 +79,7 @@ class Mail:
     written: Written | PostludeError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Parcel:
     """A message ready to be handed over, with what it came from."""
 
@@ -264,7 +264,8 @@ class Outbox:
             no_place = self.quotas.share_out(
                 conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
             )
-        judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
+        if no_place:
+            judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
         with self._counting:
             for row in judged:
                 if row.state != "sending":
@@ -352,8 +353,9 @@ class Outbox:
             more = letter_extras.of(conn, rows, speaks, self.clock())
             desk.goods = about_products.catalogue(conn, rows)
         for row in rows:
-            definition_of(row)
-            desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
+            if row.definition:
+                definition_of(row)
+        desk.extras = {message_id: rendering.plain(found) for message_id, found in more.items()}
         letters = {row.message_id: row for row in rows}
         return [Mail(claim, letters[claim.message_id], desk) for claim in claims]
 
