@@ -47,7 +47,7 @@ def test_every_block_is_whole_for_every_person_in_every_language(shelf: Path) ->
 
 def test_every_block_there_is_stands_in_the_manual_and_here() -> None:
     folder = settings().include / "templates" / "_base"
-    parts = {"mail", "look", "footer", "gap", "ends", "answers", "reason"}
+    parts = {"mail", "look", "footer", "gap", "ends", "answers", "reason", "scores", "tips"}
     there = {path.name.split(".")[0] for path in folder.glob("*.j2")} - parts
     manual = (Path(__file__).parents[1] / "docs" / "blocks.md").read_text()
     assert there == set(preview.BLOCKS)

@@ -249,6 +249,22 @@ def test_values_that_have_a_type_already_are_taken_as_they_are(shop: Shop) -> No
     ]
 
 
+def test_a_birthday_and_a_renewal_are_kept_and_a_day_nobody_alive_was_born_on_is_refused(shop: Shop) -> None:
+    days = "cast(split_part(zone, '/', 2) as text) as birthday, split_part(zone, '/', 3) as renews_on"
+    shop.mapping.write_text(MAPPING.replace("zone as time_zone", days))
+    shop.deliver(
+        "people", "c1,,x/1990-02-28/2027-01-15", "c2,,x//", "c3,,x/1790-01-01/", "c4,,x/2027-01-01/", "c5,,x/soon/"
+    )
+    shop.deliver("sales", "o1,c1,2026-11-01 10:00:00,,,")
+    shop.ingest()
+    told = "select source_customer_id, birthday::text, renews_on::text from customers order by 1"
+    assert shop.ask(told) == [("c1", "1990-02-28", "2027-01-15"), ("c2", None, None)]
+    assert shop.refused() == {("birthday: not a day of birth",): 2, ("birthday: not a date like 2026-12-01",): 1}
+    shop.deliver("people", "c1,,x//2028-01-15")
+    shop.ingest()
+    assert shop.ask(told)[0] == ("c1", "1990-02-28", "2028-01-15")
+
+
 # ---------------------------------------------------------------- what is refused
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from postlude import mail_lint, preview, rendering
+from postlude.errors import InputError
 from postlude.rendering import RenderError, names, render, samples
 from postlude.settings import settings
 
@@ -111,6 +112,12 @@ def test_colours_that_cannot_be_read_are_told_at_their_line_light_and_dark(
     assert any("pale.yml:2: colours.soft: #999999 on card" in fault for fault in faults), faults
     assert any("pale.yml:3: colours.dark_ink: #444444 on dark_card" in fault for fault in faults), faults
     assert all("pale.yml" in fault for fault in faults)
+
+
+def test_a_family_is_looked_at_whole_and_a_name_that_is_not_there_is_said() -> None:
+    assert mail_lint.lint(["how_to_apparel"]) == ([], [], 4)
+    with pytest.raises(InputError, match='there is no template "how_to_aparel"; did you mean "how_to_apparel"'):
+        mail_lint.lint(["how_to_aparel"])
 
 
 def test_addresses_that_nobody_answers_are_found_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from test_flow import lapsing
 from world import World, at, campaign
 
 pytestmark = pytest.mark.airflow
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -28,15 +30,15 @@ def world(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield World(engine)
 
 
-def held(world: World, people: int = 4) -> Any:
-    """A plan that waits for a yes: more than the campaign's file allows by itself."""
+def held(world: World, people: int = 4, since: str = "2026-06-01 08:00") -> Any:
+    """A plan that waits for a yes: more than the campaign's file allows by itself. since: when they lapsed."""
     back = campaign("win_back")
     back = back.model_copy(update={"approval": back.approval.model_copy(update={"above": 2})})
     for _ in range(people):
-        lapsing(world)
-    world.plan(back, "2026-06-01 08:30", release=False)
+        lapsing(world, since)
+    world.plan(back, at(since) + 30 * MINUTE, release=False)
     with db.transaction(world.engine) as conn:
-        volume.assess(conn, back, at("2026-06-01 08:31"), "run-1")
+        volume.assess(conn, back, at(since) + 31 * MINUTE, "run-1")
     return back
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from postlude.stack.processes import Component
 from test_cli import free_port
 from test_flow import lapsing
 from test_pages import EVIL
+from test_pages_approvals import held
 from world import World, at, campaign
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
@@ -84,7 +86,7 @@ def chromium() -> Iterator[Any]:
 def signed_in(chromium: Any, running: stack.Stack, who: str) -> Iterator[Any]:
     """A window of 1280 px in which `who` has signed in to Airflow."""
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(60_000)
     page.airflow = running.at.urls["airflow"]
     page.goto(f"{page.airflow}/auth/login")
     page.fill("input[name=username]", who)
@@ -127,6 +129,98 @@ READY = {
     "customers": "document.getElementById('campaign')?.options.length > 1",
     "wizard": "document.getElementById('pattern')?.options.length > 1",
 }
+
+
+def filled(frame: Any, name: str) -> Iterator[str]:
+    """Bring up what a page has to show, one view after the other; each view's name."""
+    if name == "calendar":
+        for view, shown in (("week", "table.week"), ("list", "#view table"), ("history", "#view p, #view table")):
+            frame.locator(f"input[value={view}]").check(force=True)
+            frame.locator(shown).first.wait_for()
+            yield view
+        frame.locator("input[value=month]").check(force=True)
+        until(frame, READY[name])
+    elif name == "campaigns":
+        frame.select_option("#campaign", "win_back")
+        until(frame, "document.getElementById('name').textContent === 'We miss you'")
+        frame.click("#sample")
+        frame.locator("#customers td").first.wait_for()
+        frame.click("#look button")
+        frame.frame_locator("#mail").locator("table").first.wait_for()
+    elif name == "segments":
+        frame.locator("#list button[data-segment=lapsed]").click()
+        frame.locator("#charts figure, #charts p").first.wait_for()
+        frame.click("#sample")
+        frame.locator("#customers p, #customers td").first.wait_for()
+    elif name == "approvals":
+        frame.locator("section[data-approval]").first.wait_for()
+    elif name == "wizard":
+        frame.select_option("#pattern", "win_back")
+        frame.fill("#id", "spring_back")
+        frame.click("#draft button")
+        frame.locator("#words li").first.wait_for()
+    elif name in ("customers", "why"):
+        who, go = ("#wanted", "#find button") if name == "customers" else ("#customer", "#ask button")
+        frame.fill(who, EVIL)
+        frame.click(go)
+        frame.locator("#timeline td, #answer h2").first.wait_for()
+    yield "all"
+
+
+def test_axe_finds_nothing_serious_on_any_page_in_either_colour(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    held(world, since=f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d %H:%M}")
+    faults = []
+    with signed_in(chromium, running, "admin") as page:
+        for name in PAGES:
+            frame = opened(page, name)
+            frame.evaluate(axe.AXE_SCRIPT)
+            for view in filled(frame, name):
+                for theme in ("light", "dark"):
+                    page.evaluate("theme => { document.documentElement.className = theme }", theme)
+                    until(
+                        frame, "dark => document.documentElement.classList.contains('dark') === dark", theme == "dark"
+                    )
+                    found = frame.evaluate("axe.run(document, {iframes: false})")
+                    assert len(found["passes"]) > 15, (name, view, "axe looked at next to nothing")
+                    faults += [
+                        (name, view, theme, one["id"], node["html"][:120], node["failureSummary"])
+                        for one in found["violations"] if one["impact"] in ("serious", "critical") for node in one["nodes"]
+                    ]  # fmt: skip
+    assert faults == []
+
+
+def test_of_two_editors_the_second_sees_what_the_first_changed_and_asks_again_over_it(
+    running: stack.Stack, world: World, chromium: Any
+) -> None:
+    def draft(frame: Any, why: str) -> None:
+        frame.select_option("#do", "pause")
+        frame.select_option("#fields [name=campaign]", "win_back")
+        frame.fill("#fields [name=from]", "2027-03-01")
+        frame.fill("#fields [name=until]", "2027-03-02")
+        frame.fill("#why", why)
+        frame.click("#edit button[type=submit]")
+
+    with signed_in(chromium, running, "marketer") as page, signed_in(chromium, running, "admin") as other:
+        mine, theirs = opened(page, "calendar"), opened(other, "calendar")
+        draft(theirs, "spring cleaning")
+        theirs.locator("#save-blind:enabled").click()
+        until(theirs, "document.getElementById('done').textContent.startsWith('Saved')")
+        draft(mine, "also mine")
+        until(mine, "document.getElementById('error').textContent !== ''")
+        told = mine.inner_text("#error")
+        assert "Somebody was faster" in told and "win_back is paused from 2027-03-01 to 2027-03-02" in told
+        assert mine.input_value("#why") == "also mine" and mine.is_hidden("#contract")
+        # what was typed stays, and is asked again over the newest calendar
+        mine.fill("#fields [name=until]", "2027-03-05")
+        mine.click("#edit button[type=submit]")
+        mine.locator("#means li").first.wait_for()
+        assert mine.inner_text("#error") == ""
+        mine.locator("#save-blind:enabled").click()
+        until(mine, "document.getElementById('done').textContent.startsWith('Saved')")
+    authors = world.do("select author from calendar_revisions order by revision desc limit 2")
+    assert authors == [("marketer",), ("admin",)]
 
 
 def test_a_marketer_stops_and_lets_go_with_the_keyboard_alone(

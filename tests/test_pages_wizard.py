@@ -127,7 +127,13 @@ def test_a_draft_is_simulated_beside_the_others_and_nothing_that_runs_sees_it(
     assert len(pages.post("kim", "api/wizard/simulate", SPRING)["job"]) == 32
     command, env = started[0]
     folder = Path(env["POSTLUDE_INCLUDE"])
-    assert command[3:6] == ["simulate", "--days", "45"] and folder.is_relative_to(tmp_path)
+    assert command[3:8] == [
+        "simulate",
+        "--from",
+        "2026-06-02T12:00:00+00:00",
+        "--days",
+        "45",
+    ] and folder.is_relative_to(tmp_path)
     names = {path.stem for path in (folder / "campaigns").glob("*.yml")}
     assert names == {path.stem for path in (settings().include / "campaigns").glob("*.yml")} | {"spring_back"}
     assert load_campaign(folder / "campaigns" / "spring_back.yml").name == SPRING["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from postlude import db, recovery
 from postlude.errors import InputError
 from postlude.loyalty_rules import load_loyalty
 from test_happenings import events, note, over, tell
-from world import World, at
+from world import World, at, campaign
 from written import written
 
 EXTERNAL = "{external: quiz_done, entry: existing, max_age: 20 days, once_per: episode}"
@@ -159,6 +160,43 @@ def test_very_good_answers_are_promoters_bad_ones_detractors_and_a_changed_one_c
     note(world, "2026-02-24")
     assert [c for c, _, _ in events(world, "detractor")] == [ana]
     assert over(world, "promoter", "2026-02-24") == [True, False]
+
+
+def test_a_bad_delivery_of_a_good_item_opens_a_case_and_says_nothing_of_the_item(world: World) -> None:
+    ana = world.customer()
+    world.order(ana, "2026-02-09", delivered="2026-02-10")
+    check = campaign("delivery_check")
+    world.plan(check, "2026-02-08")
+    world.plan(check, "2026-02-11")
+    world.deliver(check, now="2026-02-13 12:00")
+    message = world.post.taken[0][0].message_id
+    for key, about, score, at_ in (
+        ("i", {}, 5, "13:00"),
+        ("d", {"about": "delivery"}, 1, "13:01"),
+        ("s", {"about": "shop", "scale": "10"}, 3, "13:02"),
+    ):
+        world.do(
+            "insert into event_inbox (received_at, source, dedupe_key, payload) values (:at, 'web', :key, cast(:told as jsonb))",
+            at=at(f"2026-02-13 {at_}"), key=key, told=json.dumps({"kind": "rated", "message_id": str(message), "score": score, **about}),
+        )  # fmt: skip
+    world.feedback("2026-02-13 14:00")
+    note(world, "2026-02-14")
+    assert world.do("select score from reviews") == [(5,)]
+    assert [(d["score"], d["scale"]) for _, _, d in events(world, "promoter")] == [(5, 5)]
+    assert sorted((d["score"], d["scale"]) for _, _, d in events(world, "detractor")) == [(1, 5), (3, 10)]
+    assert world.do("select cause, score from recoveries order by score") == [("low_score", 1), ("low_score", 3)]
+    assert world.do("select about, score, scale from ratings order by 1") == [
+        ("delivery", 1, 5),
+        ("item", 5, 5),
+        ("shop", 3, 10),
+    ]
+    with db.transaction(world.engine) as conn:
+        told = db.run(conn, "69_report_answers", now=at("2026-02-15"), least=1).all()
+    assert {(r.scale, r.delivery, r.good) for r in told if r.dimension == "all"} == {
+        (5, False, 1),
+        (5, True, 0),
+        (10, False, 0),
+    }
 
 
 def test_answers_are_told_with_their_number_and_uncertainty_and_small_cells_are_not(

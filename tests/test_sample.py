@@ -443,6 +443,8 @@ def test_the_intake_loads_every_good_row_and_quarantines_every_faulty_one(
     assert sum(stored.values()) + versions == loaded["rows_loaded"]
     assert conn.scalar(text("select count(*) from postlude.product_changes")) == versions > 20
     assert stored["customers"] == 5_000
+    born, renewing = conn.execute(text("select count(birthday), count(renews_on) from postlude.customers")).one()
+    assert (born, renewing) == (3_334, 100)
     ((orders, amount),) = good("select count(*), sum(amount) from sound where order_id not like '%-x'")
     counted = conn.execute(
         text(

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
-from postlude import calendar, coupons, db, enrolment, pipeline, simulate
+from postlude import audience, calendar, coupons, db, enrolment, pipeline, simulate
 from postlude.message import Outcome
 from postlude.settings import settings
 from postlude.simulate import contract, copying
@@ -92,6 +92,8 @@ def live(world: World, first: datetime, many: int) -> None:
         morning = first + days(day)
         with db.transaction(world.engine) as conn:
             coupons.declare(conn, pools, morning)
+            audience.derive_features(conn, morning, "test")
+            pipeline.happen(conn, morning)
         for one in campaigns:
             world.plan(one, morning, release=False)
             with db.transaction(world.engine) as conn:
@@ -114,8 +116,17 @@ def ledger(world: World) -> list[tuple[Any, ...]]:
         "select message_id::text, state, reason, due_at, handed_over_at from messages order by 1")]  # fmt: skip
 
 
-def test_what_is_foreseen_comes_true_and_the_original_never_notices(world: World, database: URL) -> None:
+def test_what_is_foreseen_comes_true_and_the_original_never_notices(
+    world: World, database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what Postlude itself works out meanwhile: somebody orders for the second time, and is invited into the community."""
+    files = [*pipeline.campaign_files(), str(INCLUDE / "campaigns" / "community_invite.yml")]
+    monkeypatch.setattr(pipeline, "campaign_files", lambda: files)
     shop(world)
+    again = world.customer("Again")
+    for when in ("2026-03-20", "2026-06-03"):
+        world.order(again, when, delivered=f"{at(when) + days(2):%Y-%m-%d %H:%M}")
+    world.do("update orders set known_at = '2026-05-30' where placed_at > '2026-06-01'")  # ordered ahead
     world.plan(campaign("feedback_30d"), "2026-05-31 05:00")
     world.engine.dispose()
     before = everything(database)
@@ -132,6 +143,9 @@ def test_what_is_foreseen_comes_true_and_the_original_never_notices(world: World
     ]
     assert sorted(foreseen) == ledger(world)
     assert {row[1] for row in foreseen} >= {"sent", "scheduled"}
+    assert [(r.campaign, r.state) for r in story.rows.itertuples() if r.campaign == "community_invite"] == [
+        ("community_invite", "sent")
+    ]
     assert story.summary["totals"]["sent"] == sum(row["sent"] for row in story.summary["days"]) > 5
     assert sum(row["messages"] for row in story.summary["providers"]) == story.summary["totals"]["sent"]
 

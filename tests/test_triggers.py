@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from postlude import audience, db
 from postlude.calendar import Occasion
+from postlude.campaign import Trigger, load_campaigns
 from postlude.errors import GateClosed, InputError
-from world import World, at, calendar, campaign, days
+from world import INCLUDE, World, at, calendar, campaign, days
 from written import ONE_STEP, written
 
 EVENT = "{{event: {}, entry: existing, max_age: 5 days}}"
@@ -334,3 +337,58 @@ def test_the_history_of_passages_stays(world: World, tmp_path: Path) -> None:
     assert world.do("select anchor_at, exit_reason from public.enrolments order by 1") == [
         (at("2026-03-01"), "completed"), (at("2026-04-01"), "completed"), (at("2026-05-01"), "completed"),
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- asked about one person
+
+
+def test_asked_about_one_customer_every_trigger_finds_what_planning_finds_among_all(world: World) -> None:
+    """`why` asks about one; the answer is never another one than that of the statement that plans."""
+    now = at("2027-01-01 12:00")
+    campaigns = load_campaigns(INCLUDE / "campaigns")
+    people = [born(world, f"1990-0{1 + n // 6}-0{1 + n % 3}") for n in range(9)]
+    for n, ana in enumerate(people):
+        delivered, cancelled = ("2026-12-31 08:00" if n % 3 else None), ("2026-12-31" if n == 3 else None)
+        order = world.order(ana, "2026-12-30", delivered=delivered, cancelled=cancelled)
+        world.do("insert into returns (order_id, return_key, requested_at, received_at) values (:o, 'r', :at, :back)",
+                 o=order, at=at("2026-12-30"), back=at("2026-12-31") if n % 2 else None)  # fmt: skip
+        if n in (3, 6):  # under way
+            world.do(
+                "insert into shipments (order_id, shipment_key, shipped_at) values (:o, '1', '2026-12-31')", o=order
+            )
+        for kind in {one.trigger.external for one in campaigns if one.trigger.external}:
+            outside(world, ana, f"{kind}{n}", "2026-12-31 20:00", kind=kind)
+    for day in ("2026-01-01", "2026-07-05"):
+        world.order(world.customer(), day)
+    # a shop that tells no deliveries: there the order date stands for them
+    world.do(
+        "insert into sources (source_id, shop, kind, currency, time_zone) values ('bare', 'B', 'files', 'EUR', 'UTC')"
+    )
+    world.do("update customers set source_id = 'bare', renews_on = '2027-01-02' where customer_id = :c", c=people[0])
+    world.do("update orders set source_id = 'bare' where customer_id = :c", c=people[0])
+    found = set()
+    with db.transaction(world.engine) as conn:
+        audience.derive_features(conn, now, "test")
+        audience.update_segments(conn, audience.load_segments(INCLUDE / "segments"), now, "test")
+        everybody = list(conn.execute(text("select customer_id from customers")).scalars())
+        for one in campaigns:
+            trigger, within = one.trigger.model_copy(update={"max_age": days(3)}), list(one.audience.within)
+            dates = [now.date()] if trigger.occasion else []
+
+            def candidates(
+                customer: int | None, asked: Trigger = trigger, on: Any = dates, of: Any = within
+            ) -> list[str]:
+                name, params = asked.candidates(now, on, of, customer=customer)
+                return [repr(row) for row in db.kept_by(conn, name, **params)]
+
+            of_all = sorted(candidates(None))
+            assert sorted(row for customer in everybody for row in candidates(customer)) == of_all, one.id
+            found |= {trigger.candidates(now, dates, within)[0]} if of_all else set()
+    assert {name.removeprefix("30_candidates_of_") for name in found} >= {
+        "event",
+        "outside",
+        "date",
+        "segment",
+        "occasion",
+        "parcel",
+    }

@@ -246,6 +246,20 @@ def test_a_changed_mind_on_the_page_counts_and_nonsense_does_not(engine: Engine,
     assert [row["score"] for row in inbox(engine)] == [2, 5]
 
 
+def test_item_delivery_and_shop_are_answered_apart(engine: Engine, client: TestClient) -> None:
+    message = a_message(engine)
+    for about, score in (("item", "5"), ("delivery", "1"), ("shop", "10"), ("shop", "4")):
+        link = path(score_links(message, about)[score])
+        assert f'value="{score}" checked' in client.get(link).text
+        assert client.post(link).status_code == 200
+    assert [(row["score"], row.get("about"), row.get("scale")) for row in inbox(engine)] == [
+        (5, None, None), (1, "delivery", None), (10, "shop", "10"), (4, "shop", "10"),
+    ]  # fmt: skip
+    # eleven only where 0 to 10 was asked
+    client.post(path(score_links(message, "delivery")["2"]), data={"score": "10"})
+    assert inbox(engine)[-1]["score"] == 2
+
+
 @pytest.mark.parametrize(
     ("comment", "kept"),
     [

@@ -20,6 +20,8 @@ set
     time_zone = coalesce(n.time_zone, c.time_zone),
     country = coalesce(n.country, c.country),
     phone = coalesce(to_phone(n.phone), c.phone),
+    birthday = coalesce(n.birthday, c.birthday),
+    renews_on = coalesce(n.renews_on, c.renews_on),
     marketplace = coalesce(n.marketplace, c.marketplace),
     -- an address is proved or not; a new one is not because the old one was
     email_verified = coalesce(n.email_verified, c.email_verified and coalesce(n.email, c.email) is not distinct from c.email),
@@ -36,8 +38,9 @@ where
         coalesce(n.marketplace, c.marketplace),
         coalesce(n.email_verified, c.email_verified and coalesce(n.email, c.email) is not distinct from c.email),
         coalesce(n.person_key, c.person_key), coalesce(least(n.created_at, c.created_at), n.created_at),
-        coalesce(n.updated_at, c.updated_at), coalesce(to_phone(n.phone), c.phone)
+        coalesce(n.updated_at, c.updated_at), coalesce(to_phone(n.phone), c.phone),
+        coalesce(n.birthday, c.birthday), coalesce(n.renews_on, c.renews_on)
     ) is distinct from (
         c.email, c.first_name, c.last_name, c.locale, c.time_zone, c.country, c.marketplace, c.email_verified,
-        c.person_key, c.created_at, c.updated_at, c.phone
+        c.person_key, c.created_at, c.updated_at, c.phone, c.birthday, c.renews_on
     )

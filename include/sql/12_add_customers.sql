@@ -13,12 +13,12 @@ with newest as (
 
 added as (
     insert into customers (
-        source_id, source_customer_id, email, first_name, last_name, locale, time_zone, country, phone, marketplace,
-        email_verified, person_key, created_at, updated_at, known_at
+        source_id, source_customer_id, email, first_name, last_name, locale, time_zone, country, phone, birthday, renews_on,
+        marketplace, email_verified, person_key, created_at, updated_at, known_at
     )
     select
         :source, n.source_customer_id, n.email, n.first_name, n.last_name, n.locale, n.time_zone, n.country, to_phone(n.phone),
-        coalesce(n.marketplace, false), coalesce(n.email_verified, false), n.person_key, n.created_at, n.updated_at, :now
+        n.birthday, n.renews_on, coalesce(n.marketplace, false), coalesce(n.email_verified, false), n.person_key, n.created_at, n.updated_at, :now
     from newest as n
     where not exists (
         select from customer_identities as i

@@ -30,6 +30,7 @@ with found as (
     from ratings as r
     where
         r.score >= case r.scale when 5 then 4 else 9 end
+        and r.about <> 'delivery'
         and r.at <= :now
         and r.known_at <= :now
         and r.at > cast(:now as timestamptz) - cast(:reach as interval)

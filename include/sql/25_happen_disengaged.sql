@@ -14,10 +14,16 @@ with written_to as (
         and m.channel = 'email'
         and m.handed_over_at > cast(:now as timestamptz) - interval '150 days'
         and m.handed_over_at <= :now
+        -- who ordered meanwhile is not asked further: that is nearly everybody
+        and not exists (
+            select 1 from orders as o
+            where o.customer_id = m.customer_id and o.counted_at > cast(:now as timestamptz) - interval '150 days' and o.counted_at < :now
+        )
     group by m.customer_id
 ),
 
-signs as (
+-- materialized: each is looked for once and not for each mention of it
+signs as materialized (
     select
         w.customer_id,
         c.source_id,

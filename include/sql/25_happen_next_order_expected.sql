@@ -21,8 +21,9 @@ with expected as (
         f.last_order_id,
         null,
         null,
-        delivered_at(f.last_order_id, :now) + interval '20 days'
+        d.delivered_at + interval '20 days'
     from customer_facts as f
+    cross join lateral deliveries_of(f.last_order_id, :now) as d
     where
         not (f.frequency >= 3 and coalesce(f.median_gap_days, 0) >= 10)
         -- delivered within reach means ordered not long before

@@ -37,6 +37,8 @@ left join lateral (
 cross join lateral (select rating_group(r.score, r.scale) as kind) as k
 where
     k.kind in ('promoter', 'detractor')
+    -- who was pleased with the carrier has not said so of the item
+    and (k.kind = 'detractor' or r.about <> 'delivery')
     and r.at <= :now
     and r.known_at <= :now
     and r.at > cast(:now as timestamptz) - cast(:reach as interval)
@@ -47,6 +49,7 @@ where
             n.customer_id = r.customer_id
             and n.order_id is not distinct from r.order_id
             and n.campaign_id is not distinct from r.campaign_id
+            and n.about = r.about
             and n.at > r.at
             and n.at <= :now
     )

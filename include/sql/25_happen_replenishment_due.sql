@@ -8,12 +8,11 @@
 insert into external_events (source_id, event_key, customer_id, kind, at, known_at, order_id, detail, worked_out)
 with bought as (
     select distinct
-        o.source_id,
         o.customer_id,
+        o.source_id,
+        p.sku,
         o.order_id,
-        o.source_order_id,
-        o.counted_at,
-        p.sku
+        o.counted_at
     from products as p
     inner join order_lines as l on upper(l.sku) = upper(p.sku) and l.counted
     inner join orders as o on l.order_id = o.order_id and o.source_id = p.source_id
@@ -25,35 +24,61 @@ with bought as (
         and not o.gift
 ),
 
-gaps as (
-    select
-        b.*,
-        extract(epoch from b.counted_at - lag(b.counted_at) over w) / 86400 as gap,
-        row_number() over (partition by b.customer_id, b.source_id, b.sku order by b.counted_at desc, b.order_id desc) as back
-    from bought as b
-    window w as (partition by b.customer_id, b.source_id, b.sku order by b.counted_at, b.order_id)
-),
-
 people as (
     select
-        g.source_id,
-        g.customer_id,
-        g.sku,
-        max(g.order_id) filter (where g.back = 1) as order_id,
-        max(g.source_order_id) filter (where g.back = 1) as source_order_id,
-        max(g.counted_at) as last_at,
-        case when count(g.gap) >= 2 then percentile_cont(0.5) within group (order by g.gap) end as own_gap
-    from gaps as g
-    group by g.source_id, g.customer_id, g.sku
+        b.source_id,
+        b.customer_id,
+        b.sku,
+        max(b.counted_at) as last_at,
+        array_agg(b.counted_at) as times
+    from bought as b
+    group by b.customer_id, b.source_id, b.sku
+),
+
+known as (
+    select
+        q.*,
+        -- hardly anybody bought the same three times: only then the gaps are looked at
+        case
+            when cardinality(q.times) >= 3 then (
+                select percentile_cont(0.5) within group (order by g.gap)
+                from (
+                    select extract(epoch from t.at - lag(t.at) over (order by t.at)) / 86400 as gap
+                    from unnest(q.times) as t (at)
+                ) as g
+            )
+        end as own_gap
+    from people as q
+),
+
+timed as (
+    select
+        k.*,
+        coalesce(k.own_gap, cast(a.gap_days as double precision)) as gap,
+        k.last_at + make_interval(secs => 86400 * (coalesce(k.own_gap, cast(a.gap_days as double precision)) - 5)) as at
+    from known as k
+    left join product_gaps as a on k.source_id = a.source_id and a.sku = upper(k.sku)
 ),
 
 due as (
     select
-        q.*,
-        coalesce(q.own_gap, cast(a.gap_days as double precision)) as gap,
-        q.last_at + make_interval(secs => 86400 * (coalesce(q.own_gap, cast(a.gap_days as double precision)) - 5)) as at
-    from people as q
-    left join product_gaps as a on q.source_id = a.source_id and a.sku = upper(q.sku)
+        t.*,
+        o.order_id,
+        o.source_order_id
+    from timed as t
+    cross join lateral (
+        select
+            n.order_id,
+            n.source_order_id
+        from orders as n
+        inner join order_lines as l on n.order_id = l.order_id and l.counted
+        where
+            n.customer_id = t.customer_id and n.counted_at = t.last_at and n.source_id = t.source_id and upper(l.sku) = upper(t.sku)
+            and (n.cancelled_at is null or n.cancelled_at > :now) and not n.gift
+        order by n.order_id desc
+        limit 1
+    ) as o
+    where t.gap >= 10 and t.at <= :now and t.at > cast(:now as timestamptz) - cast(:reach as interval)
 )
 
 select
@@ -75,9 +100,5 @@ select
 from due as d
 inner join products as p on d.source_id = p.source_id and d.sku = p.sku
 inner join sources as s on d.source_id = s.source_id
-where
-    d.gap >= 10
-    and d.at <= :now
-    and d.at > cast(:now as timestamptz) - cast(:reach as interval)
-    and p.in_stock is not false
+where p.in_stock is not false
 on conflict do nothing

@@ -76,19 +76,7 @@ due as (
         order by g.place desc
         limit 1
     ) as t
-    left join lateral (
-        -- a return that names no article is the whole order
-        select
-            case
-                when bool_or(q.sku is null) then e.counted_amount
-                else (
-                    select sum(l.quantity * l.unit_price) from order_lines as l
-                    where l.order_id = e.order_id and l.counted and l.sku = any(array_agg(q.sku))
-                )
-            end as refunded
-        from returns as q
-        where q.order_id = e.order_id and q.refunded_at <= :now
-    ) as r on true
+    cross join lateral (select refunded_of(e.order_id, e.counted_amount, :now) as refunded) as r
     where
         -- earned while a member; what was booked once is kept right for ever
         b.entries > 0

@@ -42,18 +42,7 @@ spent as (
         sum(greatest(o.counted_amount - coalesce(r.refunded, 0), 0)) as amount
     from people as p
     inner join orders as o on p.customer_id = o.customer_id
-    left join lateral (
-        select
-            case
-                when bool_or(q.sku is null) then o.counted_amount
-                else (
-                    select sum(l.quantity * l.unit_price) from order_lines as l
-                    where l.order_id = o.order_id and l.counted and l.sku = any(array_agg(q.sku))
-                )
-            end as refunded
-        from returns as q
-        where q.order_id = o.order_id and q.refunded_at <= :now
-    ) as r on true
+    cross join lateral (select refunded_of(o.order_id, o.counted_amount, :now) as refunded) as r
     where
         o.counted_at < :now
         and o.counted_at > cast(:now as timestamptz) - cast(:spent_in as interval)

@@ -8,10 +8,10 @@
 insert into recoveries (customer_id, order_id, cause, fact, at, opened_at, score, owner, owner_email, make_good)
 with newest as (
     -- an answer changed by a later click counts as it stands
-    select distinct on (r.customer_id, r.order_id, r.campaign_id) r.*
+    select distinct on (r.customer_id, r.order_id, r.campaign_id, r.about) r.*
     from ratings as r
     where r.at <= :now and r.known_at <= :now and r.at > cast(:now as timestamptz) - cast(:reach as interval) and r.customer_id is not null
-    order by r.customer_id, r.order_id, r.campaign_id, r.at desc, r.score
+    order by r.customer_id, r.order_id, r.campaign_id, r.about, r.at desc, r.score
 ),
 
 facts as (

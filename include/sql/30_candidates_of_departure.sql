@@ -1,8 +1,9 @@
 -- candidates_of_departure: customers who left a segment within the campaign's reach and have not come back to it.
+-- customer: this one only; null: everybody.
 --
 -- reads   segment_memberships, customer_features, customers
 -- writes  candidates (temporary)
--- params  segment text, now timestamptz, max_age interval, once_per text
+-- params  segment text, now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 select
@@ -20,6 +21,7 @@ inner join customers as c on m.customer_id = c.customer_id
 left join customer_features as f on m.customer_id = f.customer_id
 where
     m.segment_id = :segment
+    and (cast(:customer as bigint) is null or m.customer_id = cast(:customer as bigint))
     and m.left_at <= :now
     and m.left_at > cast(:now as timestamptz) - cast(:max_age as interval)
     and not exists (

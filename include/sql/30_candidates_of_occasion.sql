@@ -1,9 +1,10 @@
 -- candidates_of_occasion: on a day of the calendar (or so many days before it), everybody, or the members of some segments.
 -- The day begins at midnight on the customer's clock.
+-- customer: this one only; null: everybody.
 --
 -- reads   customers, segment_memberships, sources, time_zones
 -- writes  candidates (temporary)
--- params  occasion text, dates date[], days_before int, within text[], now timestamptz, max_age interval, once_per text
+-- params  occasion text, dates date[], days_before int, within text[], now timestamptz, max_age interval, once_per text, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with zones as (
@@ -38,6 +39,7 @@ left join time_zones as z on c.time_zone = z.zone
 inner join zones as i on c.source_id = i.source_id and i.own is not distinct from z.zone
 where
     c.merged_into is null
+    and (cast(:customer as bigint) is null or c.customer_id = cast(:customer as bigint))
     and i.anchor_at <= :now
     and i.anchor_at > cast(:now as timestamptz) - cast(:max_age as interval)
     and (

@@ -1,9 +1,10 @@
 -- candidates_of_return: the state each return has reached, where it reached it within the campaign's reach. A state that a later one has
 -- overtaken meanwhile is no news.
+-- customer: this one only; null: everybody.
 --
 -- reads   returns, orders
 -- writes  candidates (temporary)
--- params  now timestamptz, max_age interval
+-- params  now timestamptz, max_age interval, customer bigint
 -- re-run  safe: lives for one transaction
 create temporary table candidates on commit drop as
 with reached as (
@@ -20,6 +21,7 @@ with reached as (
         -- a return goes on for weeks; older ones are over
         r.requested_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '120 days'
         and s.at <= :now
+        and (cast(:customer as bigint) is null or r.order_id in (select o.order_id from orders as o where o.customer_id = cast(:customer as bigint)))
     order by r.order_id, r.return_key, s.at desc, s.place desc
 )
 

@@ -58,21 +58,6 @@ missing as materialized (
     where g.state = 'scheduled' and g.planned_at < t.moved_since
 ),
 
--- the main item of an order is its dearest line; looked up once per order, and only where a step asks for it
-main as materialized (
-    select distinct on (u.enrolment_id)
-        u.enrolment_id,
-        p.category
-    from (
-        select distinct n.enrolment_id, n.order_id, n.source_id
-        from missing as n
-        inner join steps as t on n.version = t.version and n.step_id = t.step_id and t.by_category is not null
-    ) as u
-    inner join order_lines as l on u.order_id = l.order_id and l.counted
-    inner join products as p on l.sku = p.sku and u.source_id = p.source_id
-    order by u.enrolment_id, l.quantity * l.unit_price desc, l.line_key
-),
-
 wanted as (
     select
         n.*,
@@ -92,7 +77,16 @@ wanted as (
         t.patience
     from missing as n
     inner join steps as t on n.version = t.version and n.step_id = t.step_id
-    left join main on n.enrolment_id = main.enrolment_id
+    left join lateral (
+        -- the main item of an order is its dearest line; looked up only where a step asks for it. As a set of its own it would be
+        -- joined row by row with all others: nobody knows beforehand how many there are
+        select p.category
+        from order_lines as l
+        inner join products as p on l.sku = p.sku and p.source_id = n.source_id
+        where t.by_category is not null and l.order_id = n.order_id and l.counted
+        order by l.quantity * l.unit_price desc, l.line_key
+        limit 1
+    ) as main on true
 ),
 
 -- from when a step counts: the anchor, or what it waits for; no row yet for what must still be waited for

@@ -4,22 +4,43 @@
 -- writes  enrolments: exited; messages: scheduled, held -> cancelled; ghost_messages: scheduled -> cancelled
 -- params  campaigns text[], now timestamptz, timelines jsonb
 -- re-run  safe: an ended enrolment stays ended
-with under_way as (
+-- what the rules ask of a file is read once, and not for each passage
+with versions as materialized (
+    select
+        v.campaign_id,
+        v.version,
+        v.definition,
+        v.definition -> 'exit_on' as exit_on,
+        jsonb_exists_any(
+            v.definition -> 'exit_on', array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded']
+        ) as passage_ends,
+        channels_of(v.definition) as channels,
+        v.definition ->> 'kind' as kind,
+        v.definition ->> 'topic' as topic,
+        v.definition ->> 'goal' as goal,
+        jsonb_array_length(v.definition -> 'steps') as steps,
+        make_interval(secs => t.seconds::double precision) as timeline
+    from jsonb_to_recordset(:timelines) as t (campaign_id text, seconds numeric)
+    inner join campaign_versions as v on t.campaign_id = v.campaign_id
+),
+
+under_way as (
     select
         e.enrolment_id,
-        e.arm,
         e.customer_id,
         e.order_id,
         e.watch_from,
         v.definition,
-        v.definition -> 'exit_on' as exit_on,
-        channels_of(v.definition) as channels,
-        v.definition ->> 'kind' as kind,
-        v.definition ->> 'topic' as topic,
-        e.anchor_at + make_interval(secs => t.seconds::double precision) < :now as over
+        v.exit_on,
+        v.passage_ends,
+        v.channels,
+        v.kind,
+        v.topic,
+        v.goal,
+        v.steps,
+        e.anchor_at + v.timeline < :now as over
     from enrolments as e
-    inner join campaign_versions as v on e.campaign_id = v.campaign_id and e.version = v.version
-    inner join jsonb_to_recordset(:timelines) as t (campaign_id text, seconds numeric) on e.campaign_id = t.campaign_id
+    inner join versions as v on e.campaign_id = v.campaign_id and e.version = v.version
     where e.exited_at is null and e.campaign_id = any(cast(:campaigns as text []))
 ),
 
@@ -29,17 +50,14 @@ facts as materialized (
         u.enrolment_id,
         coalesce(
             x.fact,
-            case
-                when jsonb_exists_any(u.exit_on, array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded'])
-                    then passage_fact(u.definition, u.enrolment_id, :now)
-            end
+            case when u.passage_ends then passage_fact(u.definition, u.enrolment_id, :now) end
         ) as fact,
         r.reason as unreachable,
-        u.definition ->> 'goal' as goal,
+        u.goal,
         u.over,
         -- a step that waits for an event has no message yet
         coalesce(m.planned, 0) as planned,
-        jsonb_array_length(u.definition -> 'steps') as steps,
+        u.steps,
         coalesce(m.open > 0, false) as open_messages,
         coalesce(m.told > 0, false) as told
     from under_way as u

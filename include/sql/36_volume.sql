@@ -18,6 +18,7 @@ select
         )),
         'hex'
     ) as audience_hash,
-    (select count(*) from customer_features) as base
+    -- everybody is counted only where there is something to compare
+    case when count(*) > 0 then (select count(*) from customer_features) else 0 end as base
 from messages as m
 where m.campaign_id = :campaign and m.state = 'held' and m.reason in ('awaiting_check', 'awaiting_approval', 'canary_failed')

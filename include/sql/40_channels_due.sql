@@ -3,14 +3,38 @@
 -- reads   messages, ghost_messages
 -- params  now timestamptz
 -- re-run  safe: reads only
+-- the first of each priority (a campaign file knows 1 to 9), by the index of what is due: asked whether there is any, the planner
+-- would read all messages in the belief that one comes soon
 select
     d.channel,
     d.people
 from (
     select
         c.channel,
-        exists (select 1 from messages as m where m.channel = c.channel and m.state = 'scheduled' and m.send_at <= :now) as people,
-        exists (select 1 from ghost_messages as g where g.channel = c.channel and g.state = 'scheduled' and g.send_at <= :now) as ghosts
+        coalesce(
+            (
+                select min(f.send_at)
+                from generate_series(1, 9) as p (priority)
+                cross join lateral (
+                    select m.send_at
+                    from messages as m
+                    where m.channel = c.channel and m.priority = p.priority and m.state = 'scheduled'
+                    order by m.send_at
+                    limit 1
+                ) as f
+            ) <= :now,
+            false
+        ) as people,
+        coalesce(
+            (
+                select g.send_at
+                from ghost_messages as g
+                where g.channel = c.channel and g.state = 'scheduled'
+                order by g.send_at
+                limit 1
+            ) <= :now,
+            false
+        ) as ghosts
     from (values ('email'), ('sms'), ('webhook'), ('banner')) as c (channel)
 ) as d
 where d.people or d.ghosts

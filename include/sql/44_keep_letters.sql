@@ -4,17 +4,15 @@
 --
 -- reads   messages
 -- writes  kept_letters
--- params  ids uuid[], attempts int[], letters text[], raws bytea[], worker text, now timestamptz
+-- params  rows jsonb (raw: base64), worker text, now timestamptz
 -- re-run  safe: one letter per message; a new attempt of a message that nobody can have got replaces it
 insert into kept_letters (message_id, kept_at, letter, raw)
 select
     w.message_id,
     :now,
-    cast(w.letter as jsonb),
-    w.raw
-from unnest(
-    cast(:ids as uuid []), cast(:attempts as int []), cast(:letters as text []), cast(:raws as bytea [])
-) as w (message_id, attempt, letter, raw)
+    w.letter,
+    decode(w.raw, 'base64')
+from jsonb_to_recordset(:rows) as w (message_id uuid, attempt int, letter jsonb, raw text)
 inner join messages as m on w.message_id = m.message_id
 where m.state = 'sending' and m.claimed_by = :worker and m.attempt = w.attempt and m.handed_over_at = :now
 on conflict (message_id) do update set kept_at = excluded.kept_at, letter = excluded.letter, raw = excluded.raw

@@ -13,6 +13,8 @@ inner join enrolments as n on m.enrolment_id = n.enrolment_id
 where
     e.event_id = any(cast(:event_ids as uuid []))
     and e.kind = 'rated'
+    -- how the parcel came, or what somebody thinks of the shop, is no review of the item
+    and coalesce(e.detail ->> 'about', 'item') = 'item'
     and n.order_id is not null
     and coalesce(e.detail ->> 'score', '') ~ '^(10|[0-9])$'
 order by n.order_id, m.message_id, e.at desc

@@ -1,20 +1,21 @@
 -- report_answers: what customers answered in the last year, by product, category, campaign and month; an answer that was changed counts
--- as it stands. Cells of fewer answers than `least` are told only as a number of cells: few people could be recognised, and it is chance.
+-- as it stands; what was asked about the delivery counts by itself. Cells of fewer answers than `least` are told only as a number of cells: few people could be recognised, and it is chance.
 --
 -- reads   ratings, orders, order_lines, products
 -- params  now timestamptz, least int
 -- re-run  safe: reads only
 with newest as (
-    select distinct on (r.customer_id, r.order_id, r.campaign_id, r.sku)
+    select distinct on (r.customer_id, r.order_id, r.campaign_id, r.sku, r.about)
         r.*
     from ratings as r
     where r.at <= :now and r.at > cast(:now as timestamptz) - interval '365 days'
-    order by r.customer_id, r.order_id, r.campaign_id, r.sku, r.at desc, r.score
+    order by r.customer_id, r.order_id, r.campaign_id, r.sku, r.about, r.at desc, r.score
 ),
 
 answers as (
     select
         n.scale,
+        n.about = 'delivery' as delivery,
         n.campaign_id,
         to_char(n.at, 'YYYY-MM') as month,
         coalesce(p.name, i.name) as product,
@@ -40,6 +41,7 @@ answers as (
 cells as (
     select
         a.scale,
+        a.delivery,
         c.dimension,
         c.name,
         count(*) as answers,
@@ -51,11 +53,12 @@ cells as (
         values ('all', 'all'), ('month', a.month), ('category', a.category), ('campaign', a.campaign_id), ('product', a.product)
     ) as c (dimension, name)
     where c.name is not null
-    group by a.scale, c.dimension, c.name
+    group by a.scale, a.delivery, c.dimension, c.name
 )
 
 select
     c.scale,
+    c.delivery,
     c.dimension,
     case when c.answers >= :least then c.name end as name,
     sum(c.answers) as answers,
@@ -64,5 +67,5 @@ select
     sum(c.detractors) as detractors,
     count(*) as cells
 from cells as c
-group by c.scale, c.dimension, case when c.answers >= :least then c.name end
-order by c.scale, c.dimension, case when c.dimension = 'month' then case when c.answers >= :least then c.name end end, answers desc, name
+group by c.scale, c.delivery, c.dimension, case when c.answers >= :least then c.name end
+order by c.scale, c.delivery, c.dimension, case when c.dimension = 'month' then case when c.answers >= :least then c.name end end, answers desc, name

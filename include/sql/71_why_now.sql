@@ -1,17 +1,16 @@
--- why_now: what holds for this customer and campaign at this instant, one row. Of the past it says what was known then: a withdrawal,
--- a complaint or a bounce counts from when we heard of it.
+-- why_now: what holds for this customer at this instant, one row for each campaign that is asked about. Of the past it says what was
+-- known then: a withdrawal, a complaint or a bounce counts from when we heard of it.
 --
 -- reads   customers, sources, consents, consent_terms, consent_notices, suppressions, events, segment_memberships, orders, returns, tickets, messages, holdouts
--- params  customer bigint, campaign text, channel text, channels text[], kind text, topic text, stop_while jsonb, segment text, draws jsonb,
---         rules jsonb, reach interval, zone text, opens time, closes time, weekdays int[], blackouts date[],
---         every text, now timestamptz
+-- params  customer bigint, zone text, campaigns jsonb, now timestamptz
 -- re-run  safe: only reads
 select
+    k.campaign,
     (
         -- as reachability_on has it: null when one channel reaches them, else the reason of the first
         select u.reason
         from customers as c
-        cross join unnest(cast(:channels as text [])) with ordinality as o (channel, place)
+        cross join unnest(k.channels) with ordinality as o (channel, place)
         cross join lateral (
             select
                 case
@@ -26,26 +25,26 @@ select
                             where
                                 s.address = any(array[c.address, c.phone])
                                 and suppresses(s.address, s.reason, o.channel, c.address, c.phone)
-                                and (s.scope = 'all' or :kind = 'marketing')
+                                and (s.scope = 'all' or k.kind = 'marketing')
                                 and coalesce(t.known_at, s.since) <= :now
                                 and (s.lifted_at is null or s.lifted_at > :now)
                             order by s.since
                             limit 1
                         ),
                         case
-                            when :kind = 'marketing' and not coalesce((
-                                select k.granted
-                                from consents as k
+                            when k.kind = 'marketing' and not coalesce((
+                                select g.granted
+                                from consents as g
                                 where
-                                    k.customer_id = c.customer_id
-                                    and k.channel = o.channel
-                                    and k.topic = :topic
-                                    and k.at <= :now
-                                    and (k.granted or k.known_at <= :now)
-                                order by k.at desc, k.granted
+                                    g.customer_id = c.customer_id
+                                    and g.channel = o.channel
+                                    and g.topic = k.topic
+                                    and g.at <= :now
+                                    and (g.granted or g.known_at <= :now)
+                                order by g.at desc, g.granted
                                 limit 1
                             ), false) then 'no_consent'
-                            when :kind = 'marketing' then consent_ended(c.customer_id, c.country, o.channel, :topic, :now)
+                            when k.kind = 'marketing' then consent_ended(c.customer_id, c.country, o.channel, k.topic, :now)
                         end
                     )
                 end as reason
@@ -54,11 +53,11 @@ select
         order by u.reason is not null, o.place
         limit 1
     ) as unreachable,
-    stop_fact(:stop_while, :customer, :now) as stop,
+    stop_fact(k.stop_while, cast(:customer as bigint), :now) as stop,
     (
         -- as drawn when they were first enrolled; nobody drawn yet: as it would be drawn now
         select d.campaign_id
-        from jsonb_to_recordset(:draws) as d (campaign_id text, share numeric, salt text)
+        from jsonb_to_recordset(k.draws) as d (campaign_id text, share numeric, salt text)
         left join holdouts as h on d.campaign_id = h.campaign_id and h.customer_id = :customer
         where coalesce(h.held, in_holdout(d.campaign_id, :customer, d.share, d.salt))
         order by d.campaign_id
@@ -67,25 +66,29 @@ select
     (
         select max(m.entered_at) from segment_memberships as m
         where
-            m.segment_id = :segment
+            m.segment_id = k.segment
             and m.customer_id = :customer
             and m.seen_at <= :now
             and (m.left_at is null or m.left_at > :now)
     ) as member_since,
-    next_opening(:now, :zone, :opens, :closes, :weekdays, :blackouts) as opening,
+    next_opening(:now, cast(:zone as text), k.opens, k.closes, k.weekdays, k.blackouts) as opening,
     o.reason as pressed,
     o.free_at,
     o.winner
-from recent_messages(:customer, cast(:now as timestamptz) - cast(:reach as interval), :now) as r
+from jsonb_to_recordset(:campaigns) as k (
+    campaign text, channel text, channels text [], kind text, topic text, stop_while jsonb, segment text, draws jsonb, rules jsonb,
+    reach interval, every text, opens time, closes time, weekdays int [], blackouts date []
+)
+cross join lateral recent_messages(:customer, cast(:now as timestamptz) - k.reach, :now) as r
 cross join lateral share_out(
     jsonb_build_array(
         jsonb_build_object(
-            'campaign', cast(:campaign as text), 'channel', cast(:channel as text), 'kind', cast(:kind as text),
-            'topic', cast(:topic as text), 'every', cast(:every as text)
+            'campaign', k.campaign, 'channel', k.channel, 'kind', k.kind,
+            'topic', k.topic, 'every', k.every
         )
     ),
     r.recent,
-    :rules,
-    :zone,
+    k.rules,
+    cast(:zone as text),
     :now
 ) as o

@@ -1,10 +1,11 @@
--- why_history: passages, messages and refusals of one customer in one campaign, oldest first, as they stood at an instant.
+-- why_history: passages, messages and refusals of one customer in every campaign, oldest first, as they stood at an instant.
 -- A ghost is what somebody in a control group would have been sent.
 --
 -- reads   enrolments, messages, ghost_messages, refusals
--- params  customer bigint, campaign text, now timestamptz
+-- params  customer bigint, now timestamptz
 -- re-run  safe: only reads
 select
+    e.campaign_id as campaign,
     e.enrolled_at as at,
     'enrolment' as what,
     e.anchor_key as name,
@@ -13,9 +14,10 @@ select
     cast(null as text) as detail,
     e.exited_at as until
 from enrolments as e
-where e.customer_id = :customer and e.campaign_id = :campaign and e.enrolled_at <= :now
+where e.customer_id = :customer and e.enrolled_at <= :now
 union all
 select
+    m.campaign_id,
     m.due_at,
     'message',
     m.step_id,
@@ -30,9 +32,10 @@ select
         when m.handed_over_at is null and m.finalized_at is null then m.send_at
     end
 from messages as m
-where m.customer_id = :customer and m.campaign_id = :campaign and m.planned_at <= :now
+where m.customer_id = :customer and m.planned_at <= :now
 union all
 select
+    g.campaign_id,
     g.due_at,
     'ghost',
     g.step_id,
@@ -41,9 +44,9 @@ select
     case when coalesce(g.finalized_at, :now) <= :now then g.detail end,
     case when g.finalized_at <= :now then coalesce(g.went_at, g.finalized_at) when g.finalized_at is null then g.send_at end
 from ghost_messages as g
-where g.customer_id = :customer and g.campaign_id = :campaign and g.planned_at <= :now
+where g.customer_id = :customer and g.planned_at <= :now
 union all
-select r.first_seen, 'refusal', r.anchor_key, 'not enrolled', r.reason, null, case when r.last_seen <= :now then r.last_seen end
+select r.campaign_id, r.first_seen, 'refusal', r.anchor_key, 'not enrolled', r.reason, null, case when r.last_seen <= :now then r.last_seen end
 from refusals as r
-where r.customer_id = :customer and r.campaign_id = :campaign and r.first_seen <= :now
-order by 1, 2
+where r.customer_id = :customer and r.first_seen <= :now
+order by 2, 3

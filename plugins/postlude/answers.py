@@ -54,25 +54,33 @@ def nps(promoters: int, detractors: int, n: int) -> Share:
 
 
 def rows(conn: Connection, now: datetime) -> dict[str, Any]:
-    """`shown`: dicts with scale, dimension, name, answers, share, low, high; `hidden`: (dimension, cells, answers) too small to show."""
+    """`shown`: dicts with scale, delivery (asked about it), dimension, name, answers, share, low, high; `hidden`: too small to show,
+    as (dimension, cells, answers)."""
     shown: list[dict[str, Any]] = []
     hidden: dict[str, tuple[int, int]] = {}
-    taken: dict[tuple[int, str], int] = {}
+    taken: dict[tuple[int, bool, str], int] = {}
     for row in db.run(conn, "69_report_answers", now=now, least=LEAST):
         n = int(row.answers)
         if row.name is None:
             cells, answers = hidden.get(row.dimension, (0, 0))
             hidden[row.dimension] = cells + int(row.cells), answers + n
             continue
-        key = row.scale, row.dimension
+        key = row.scale, row.delivery, row.dimension
         taken[key] = taken.get(key, 0) + 1
         if row.dimension not in ("month", "all") and taken[key] > SHOWN:
             continue
         found = wilson(int(row.good), n) if row.scale == 5 else nps(int(row.promoters), int(row.detractors), n)
         shown.append(
-            {"scale": row.scale, "dimension": row.dimension, "name": row.name, "answers": n, **found._asdict()}
+            {
+                "scale": row.scale,
+                "delivery": row.delivery,
+                "dimension": row.dimension,
+                "name": row.name,
+                "answers": n,
+                **found._asdict(),
+            }
         )
-    shown.sort(key=lambda cell: (cell["scale"], _ORDER.index(cell["dimension"])))
+    shown.sort(key=lambda cell: (cell["scale"], cell["delivery"], _ORDER.index(cell["dimension"])))
     return {"shown": shown, "hidden": [(name, *hidden[name]) for name in _ORDER if name in hidden]}
 
 
@@ -81,7 +89,11 @@ def chart(shown: list[dict[str, Any]]) -> Any:
     import altair as alt
     import pandas as pd
 
-    cells = [cell for cell in shown if cell["scale"] == 5 and cell["dimension"] in ("month", "category")]
+    cells = [
+        cell
+        for cell in shown
+        if cell["scale"] == 5 and not cell["delivery"] and cell["dimension"] in ("month", "category")
+    ]
     if not cells:
         return None
     frame: pd.DataFrame = pd.DataFrame(cells)

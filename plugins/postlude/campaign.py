@@ -93,17 +93,23 @@ class Trigger(Strict):
         return bool(self.enters or self.leaves or self.date == "first_order")
 
     def candidates(
-        self, now: datetime, dates: list[dt.date], within: list[str], rest: timedelta = timedelta(0)
+        self,
+        now: datetime,
+        dates: list[dt.date],
+        within: list[str],
+        rest: timedelta = timedelta(0),
+        customer: int | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """The SQL file that fills the table `candidates` with everybody the trigger speaks of as of `now`, and its parameters.
 
         dates: of the occasion, from the calendar; within: the segments an occasion is for, empty for everybody; rest: how long
-        the campaign did not run, by which the reach is widened.
+        the campaign did not run, by which the reach is widened; customer: only this one.
         """
-        reach: dict[str, Any] = {"now": now, "max_age": self.max_age + rest, "once_per": self.once_per}
+        these: dict[str, Any] = {"now": now, "max_age": self.max_age + rest, "customer": customer}
+        reach = these | {"once_per": self.once_per}
         if self.once_per in ("parcel", "state"):
             what = {"parcel": "parcel", "state": "return"}[self.once_per]
-            return f"30_candidates_of_{what}", {"now": now, "max_age": self.max_age + rest}
+            return f"30_candidates_of_{what}", these
         if self.event:
             return "30_candidates_of_event", reach | {"event": self.event}
         if self.enters or self.leaves:
@@ -350,6 +356,15 @@ class Campaign(Strict):
     def offers(self, step: Step) -> tuple[ChannelName, ...]:
         """The channels a step may go through, best first."""
         return step.channels or (step.channel or self.channel,)
+
+    def variables(self, step: Step) -> dict[str, Any]:
+        """What a template knows of the campaign and the step, as rendering.CONTEXT describes it."""
+        markets = self.kind == "marketing" or step.promotes
+        return {
+            "why": self.why,
+            "campaign": {"id": self.id, "name": self.name, "marketing": markets},
+            "step": {"id": step.id},
+        }
 
     @property
     def every_channel(self) -> list[str]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 # `id`: text without outer blanks. `!`: must be mapped and filled in every row; `?`: must be filled where it is mapped.
 _ROWS = """
 customers: source_customer_id id!, email id, first_name text, last_name text, locale id, time_zone id, country text,
-    phone id, marketplace boolean, email_verified boolean, person_key id, created_at timestamptz, updated_at timestamptz
+    phone id, birthday date, renews_on date, marketplace boolean, email_verified boolean, person_key id, created_at timestamptz,
+    updated_at timestamptz
 consents: source_customer_id id!, channel id?, topic id!, granted boolean!, at timestamptz!, basis id!
 products: sku text!, name text, category text, price numeric, url id, image_url id, in_stock boolean,
     stock numeric, cost numeric, updated_at timestamptz
@@ -49,6 +50,7 @@ DEFAULTS = {
 }
 _BASES = "('opt_in', 'double_opt_in', 'soft_opt_in', 'inquiry', 'unsubscribe', 'preference')"
 _RULES = {  # further checks of a value; {c} is the column of the typed row
+    ("customers", "birthday"): ("{c} > cast(:now as date) or {c} < date '1880-01-01'", "not a day of birth"),
     ("orders", "currency"): ("{c} <> :currency", "not the currency of the shop"),
     ("orders", "status"): ("{c} <> all(cast(:statuses as text[]))", "not a known status"),
     ("orders", "paid_amount"): ("{c} < 0", "negative"),

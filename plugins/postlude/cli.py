@@ -416,10 +416,11 @@ def why(
     traces = []
     with db.transaction() as conn:
         stops = switch.at(conn, now if as_of or at else None)
+        wanted = [load_campaign(Path(file)) for file in _campaigns(campaign)]
         for person in reasons.people(conn, customer):
-            for file in _campaigns(campaign):
-                lines = reasons.explain(conn, person, load_campaign(Path(file)), calendar, now, stops)
-                traces.append((person, Path(file).stem, lines))
+            known = reasons.shared(conn, person, wanted, calendar, now, stops)
+            for one in wanted:
+                traces.append((person, one.id, reasons.explain(conn, person, one, calendar, now, known)))
     if as_json:
         show(
             [

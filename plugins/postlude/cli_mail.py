@@ -23,7 +23,8 @@ Step = Annotated[str, typer.Option("--step", help="Only this step. Default: all.
 @app.command()
 def lint(
     templates: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEMPLATE]...", help="FAMILY/NAME. Default: all.")
+        list[str] | None,
+        typer.Argument(metavar="[TEMPLATE]...", help="FAMILY/NAME, or FAMILY for all its mails. Default: all."),
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Ask every fixed address whether it is there.")] = False,
     as_json: AsJson = False,
@@ -42,7 +43,7 @@ def lint(
         for fault in found.faults:
             cli.console.print(str(fault), style="red", markup=False, highlight=False, soft_wrap=True)
         if not found.faults:
-            cli.console.print(f"{len(templates or ()) or 'All'} templates are in order.")
+            cli.console.print(f"{found.templates} templates are in order.")
     if found.faults:
         raise typer.Exit(1)
 

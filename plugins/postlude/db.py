@@ -228,6 +228,14 @@ def _unavailable() -> Iterator[None]:
         raise
 
 
+def walk(conn: Connection) -> None:
+    """For statements of this transaction that look for few rows of large tables: by its default the planner would rather read all.
+
+    The default is meant for disks that must turn to the next row.
+    """
+    conn.execute(text("select set_config('random_page_cost', '1.1', true)"))
+
+
 def tell_now(conn: Connection, now: datetime) -> None:
     """What triggers of this transaction take for the present: the clock of the run, not the server's."""
     conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
@@ -284,6 +292,14 @@ def header(body: str) -> dict[str, str]:
 def run(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
     """Execute the statement of a SQL file with bound parameters."""
     return conn.execute(sql(name), params)
+
+
+def kept_by(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
+    """The rows that a file `create temporary table ... on commit drop as select ...` would keep, without making the table."""
+    _, found, select = sql(name).text.partition(" on commit drop as\n")
+    if not found:
+        raise InputError(f"{name} makes no temporary table")
+    return conn.execute(text(select), params)
 
 
 # ---------------------------------------------------------------- schema

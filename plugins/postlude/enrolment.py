@@ -48,6 +48,7 @@ def enrol(
     can be sent because of them.
     Raises GateClosed when the trigger would read segments or features of another instant than `now`.
     """
+    db.walk(conn)
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
     conn.execute(text("drop table if exists candidates, judged"))
@@ -55,7 +56,9 @@ def enrol(
         if history_before is not None:
             return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
         _features_are_of(conn, now, campaign)
-    missed = _candidates(conn, campaign, calendar, now, run_id, look_back=history_before is None)
+    found, missed = _candidates(conn, campaign, calendar, now, run_id, look_back=history_before is None)
+    if not found:  # most campaigns on most days
+        return ended | {"candidates": 0, "enrolled": 0, "holdout": 0, "refused": 0, "missed": missed, "reasons": {}}
     after = campaign.reentry.after if isinstance(campaign.reentry, Reentry) else None
     db.run(
         conn, "31_judge_candidates", campaign=campaign.id, channels=campaign.every_channel, kind=campaign.kind, topic=campaign.topic,
@@ -93,8 +96,8 @@ def enrol(
 
 def _candidates(
     conn: Connection, campaign: Campaign, calendar: Calendar | None, now: datetime, run_id: str, look_back: bool
-) -> int:
-    """Fill the temporary table of everybody the trigger speaks of within its reach.
+) -> tuple[int, int]:
+    """Fill the temporary table of everybody the trigger speaks of within its reach; how many there are.
 
     look_back: whoever came into it and out of it again while the campaign did not run keeps the reason `missed`; how many.
     """
@@ -110,13 +113,13 @@ def _candidates(
     ran = conn.execute(before, {"campaign": campaign.id, "now": now}).scalar() if look_back else None
     rest = min(now - ran, LONGEST_REST) if ran else timedelta(0)
     name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within), rest)
-    db.run(conn, name, **params)
+    found = db.run(conn, name, **params).rowcount
     if campaign.kind == "transactional" and campaign.trigger.event == "delivered":
         # where a shop tells no deliveries the order date stands for them: near enough to ask how it was, not to say that it came
         conn.execute(text("delete from candidates where delivered_at(order_id, :now) is null"), {"now": now})
-    if not rest:
-        return 0
-    return db.run(
+    if not rest or not found:
+        return found, 0
+    return found, db.run(
         conn, "32_set_aside_missed", campaign=campaign.id, now=now, max_age=campaign.trigger.max_age, run_id=run_id
     ).rowcount
 
@@ -139,6 +142,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     so, what was planned for it before moves along (`moved`; it is held for the gate again), or is cancelled (`stopped`).
     """
     db.tell_now(conn, now)
+    db.walk(conn)
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     delays = [delay for delay in calendar.delays if delay.campaign == campaign.id and delay.since is not None]
@@ -149,7 +153,9 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     )
     steps = _steps(campaign, {delay.step: delay.since for delay in delays if delay.in_flight == "migrate"})
     conn.execute(text("drop table if exists under_way, due_steps"))
-    db.run(conn, "33_under_way", campaign=campaign.id)
+    revision = remember(conn, calendar, now)
+    if not db.run(conn, "33_under_way", campaign=campaign.id).rowcount:
+        return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
     db.run(
         conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
     )  # fmt: skip
@@ -157,7 +163,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
         blackouts=calendar.blackouts if marketing else [],
-        holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=remember(conn, calendar, now),
+        holidays=db.dumps(calendar.holidays_around(now, campaign.timeline)), calendar_revision=revision,
         now=now, run_id=run_id, spread=calendar.spread, office_opens=calendar.office.opens, office_closes=calendar.office.closes,
         office_days=[WEEKDAYS.index(day) + 1 for day in calendar.office.days], office_closed=list(calendar.office.closed),
     ).one()  # fmt: skip

@@ -132,7 +132,7 @@ class Desk:
                 f"{campaign.replace('_', '-')}.{house.domain}" if marketing else None,
                 f"{campaign}:{kind}:{shop}:postlude" if marketing else None,
                 {
-                    "campaign": {"id": campaign, "name": rendering.line(definition["name"])},
+                    "campaign": {"id": campaign, "name": rendering.line(definition["name"]), "marketing": marketing},
                     "step": {"id": step_id},
                     "why": rendering.line(definition["why"]),
                 },
@@ -203,6 +203,9 @@ class Desk:
         return known
 
 
+_ASKED = {"score": "item", "delivery": "delivery", "nps": "shop"}  # links and what they ask about
+
+
 class Links(dict[str, Any]):
     """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
 
@@ -214,8 +217,8 @@ class Links(dict[str, Any]):
             link: Any = tokens.unsubscribe_link(self._key)
         elif name == "preferences":
             link = tokens.preferences_link(self._key, self._letter.due_at.date())
-        elif name == "score":
-            link = tokens.score_links(self._key)
+        elif name in _ASKED:
+            link = tokens.score_links(self._key, _ASKED[name])
         elif name == "shop":
             link = self.shop.url
         elif name == "page":
@@ -242,7 +245,7 @@ def definition_of(letter: Row[Any]) -> dict[str, Any]:
 
 
 _ALL = frozenset(rendering.CONTEXT)
-_LINKS = ("unsubscribe", "preferences", "score", "shop", "page", "booking")
+_LINKS = ("unsubscribe", "preferences", *_ASKED, "shop", "page", "booking")
 
 
 @lru_cache(maxsize=256)

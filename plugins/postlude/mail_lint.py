@@ -39,11 +39,13 @@ class Found(NamedTuple):
 
     faults: list[Fault]
     warnings: list[Fault]
+    templates: int
 
 
 def lint(templates: Collection[str] = (), *, online: bool = False, folder: Path | None = None) -> Found:
     """Everything wrong with these templates (all when none is named), and with the colours of the themes.
 
+    templates: FAMILY/NAME, or FAMILY for all of a campaign. Raises InputError for one that is not there.
     online: also ask every fixed address whether it is there (the sample's own addresses are not asked).
     """
     folder = folder or settings().include / "templates"
@@ -55,7 +57,8 @@ def lint(templates: Collection[str] = (), *, online: bool = False, folder: Path 
             faults += _colours(theme_file)
         except InputError as error:
             faults += error.faults
-    for template in templates or rendering.names(folder):
+    chosen = _chosen(templates, rendering.names(folder))
+    for template in chosen:
         found = rendering.check(template, folder=folder)
         for channel in short.CHANNELS:
             found += short.check(template, channel, folder)
@@ -70,7 +73,18 @@ def lint(templates: Collection[str] = (), *, online: bool = False, folder: Path 
         faults += found
     if online:
         faults += _dead(links)
-    return Found(list(dict.fromkeys(faults)), list(dict.fromkeys(warnings)))
+    return Found(list(dict.fromkeys(faults)), list(dict.fromkeys(warnings)), len(chosen))
+
+
+def _chosen(wanted: Collection[str], known: Collection[str]) -> list[str]:
+    chosen: dict[str, None] = dict.fromkeys(() if wanted else known)
+    for name in wanted:
+        found = [template for template in known if name in (template, template.partition("/")[0])]
+        if not found:
+            near = yamlfile.did_you_mean(name, {*known, *(template.partition("/")[0] for template in known)})
+            raise InputError(f'there is no template "{name[:60]}"{near}')
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)
 
 
 def missing_languages(template: str, folder: Path | None = None) -> list[Fault]:

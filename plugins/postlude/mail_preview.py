@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, text
-
-from postlude import channels, db, enrolment, letter_extras, letter_facts, pipeline, preview, rendering, why, yamlfile
+from postlude import channels, db, pipeline, preview, rendering, trial, why, yamlfile
 from postlude.campaign import Campaign, Step, load_campaign
 from postlude.errors import InputError
 from postlude.letter import Desk
@@ -97,14 +95,14 @@ def _mails(campaign: str, customer: str, awkward: bool, locale: str, step: str) 
         yield from _for_customer(spec, [(part, name) for part, name in parts if part], customer, locale)
         return
     theme = rendering.load_theme()
-    for _, template in parts:
+    for part, template in parts:
         base = settings().include / "templates" / template
         languages = [locale] if locale else sorted({words.DEFAULT_LANGUAGE, *words.languages(base)})
         for language in languages:
             for who in rendering.samples(template) if awkward else ("ana",):
                 context = preview.person(template, language, who)
-                if spec:
-                    context |= {"why": spec.why or context["why"], "campaign": {"id": spec.id, "name": spec.name}}
+                if spec and part:
+                    context |= spec.variables(part)
                 name = f"{template} {language}" + (f" {who}" if awkward else "")
                 yield _rendered(name, spec, template, context, language, theme)
 
@@ -113,51 +111,15 @@ def _for_customer(spec: Campaign, parts: list[tuple[Step, str]], customer: str, 
     now = datetime.now(UTC)
     with db.default_engine().connect() as conn:  # never committed
         person = why.people(conn, customer)[0]
-        enrolment.remember_version(conn, spec, now)
         for part, template in parts:
-            letter, desk = _letter(conn, spec, part, template, person.customer_id, now)
-            language = locale or letter.locale
-            name = f"{template} {language} customer"
-            try:
-                content = desk.preview(letter, now, language, CODE)
-            except rendering.RenderError as error:
-                raise InputError(f"{name}: cannot be rendered: {error.reason}") from None
-            yield Shown(name, spec.id, spec.kind, content, desk.house(letter.source_id).theme)
-        conn.rollback()
-
-
-def _letter(
-    conn: Connection, spec: Campaign, step: Step, template: str, customer_id: int, now: datetime
-) -> tuple[Any, Desk]:
-    """The letter of a passage that begins now, with the customer's newest order where the campaign is about orders."""
-    row = {
-        "enrolment": uuid4(), "message": uuid4(), "campaign": spec.id, "version": spec.version, "customer": customer_id,
-        "step": step.id, "template": template, "kind": spec.kind, "now": now, "about_order": spec.trigger.event is not None,
-    }  # fmt: skip
-    conn.execute(
-        text("""
-        insert into enrolments (enrolment_id, campaign_id, version, customer_id, order_id, anchor_key, anchor_at, watch_from,
-            enrolled_at, run_id)
-        values (:enrolment, :campaign, :version, :customer,
-            (select order_id from orders where customer_id = :customer and :about_order order by placed_at desc limit 1),
-            'preview:' || cast(:enrolment as text), :now, :now, :now, 'preview')"""),
-        row,
-    )
-    conn.execute(
-        text("""
-        insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, due_at, send_at,
-            expires_at, planned_at, run_id)
-        values (:message, :enrolment, :campaign, :step, :customer, :kind, :template, :now, :now,
-            cast(:now as timestamptz) + interval '1 day', :now, 'preview')"""),
-        row,
-    )
-    found = db.run(conn, "43_letters", ids=[row["message"]], facts=letter_facts.PARTS, now=now).one_or_none()
-    if found is None:
-        raise InputError("this customer has no address a mail could go to")
-    desk = Desk()
-    more = letter_extras.of(conn, [found], {template: desk.speaks_of(template)}, now)
-    desk.extras = {key: rendering.plain(value) for key, value in more.items()}
-    return found, desk
+            with trial.letter_of(conn, spec, part, template, person.customer_id, "email", now) as (letter, desk):
+                language = locale or letter.locale
+                name = f"{template} {language} customer"
+                try:
+                    content = desk.preview(letter, now, language, CODE)
+                except rendering.RenderError as error:
+                    raise InputError(f"{name}: cannot be rendered: {error.reason}") from None
+                yield Shown(name, spec.id, spec.kind, content, desk.house(letter.source_id).theme)
 
 
 def _rendered(

@@ -283,17 +283,24 @@ def keep_loyalty(now: datetime, run_id: str, origin: str) -> Counts:
 
 def note_happenings(now: datetime, run_id: str, origin: str) -> Counts:
     """Cases of service recovery, the draw of gifts, and every event that starts a campaign, as of `now`."""
-    rules, cases = load_loyalty(), load_recovery()
     with _recorded("note_happenings", "", now, run_id, origin) as counts, db.transaction() as conn:
         if _overtaken(conn, now, origin):
             counts["left_as_they_are"] = 1
-            return counts
-        if cases:
-            counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
-        if rules and rules.gifts:
-            counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
-        counts.update(happenings.note(conn, rules, now))
+        else:
+            counts.update(happen(conn, now))
     return counts
+
+
+def happen(conn: Connection, now: datetime) -> Counts:
+    """What note_happenings does, in a transaction of the caller's: the time machine lives it on a copy."""
+    rules, cases = load_loyalty(), load_recovery()
+    counts: Counts = {}
+    db.walk(conn)
+    if cases:
+        counts.update({f"recovery_{key}": count for key, count in recovery.update(conn, cases, now).items()})
+    if rules and rules.gifts:
+        counts.update({f"gifts_{key}": count for key, count in gifts.draw(conn, rules.gifts, now).items()})
+    return counts | happenings.note(conn, rules, now)
 
 
 def recommend(now: datetime, run_id: str, origin: str, full: bool = False) -> Counts:
@@ -594,6 +601,7 @@ def deliver(
     stopping = threading.Event()
     with told_to_stop(stop), _recorded("deliver", kind or str(shard), clock(), run_id, origin) as counts:
         with db.transaction() as conn:
+            db.walk(conn)
             coupons.declare(conn, coupons.load_pools(), clock())
             consents.remember_terms(conn)
             counts.update(coupons.wake(conn, clock()))

@@ -45,6 +45,7 @@ BLOCKS: Mapping[str, str] = {
     "referral": "",
     "stars": "",
     "nps": "",
+    "choices": "options=event.options, href=event.url",
     "faq": "",
     "support": "",
     "care": "title=t.heading, one=t.text, two=t.soft",
@@ -104,7 +105,7 @@ def _of_campaign(template: str, found: Mapping[str, Any]) -> dict[str, Any]:
     for campaign, step in _steps():
         if template in step.templates:
             coupon = found["coupon"] | ({"percent": step.coupon.percent} if step.coupon else {})
-            return {"why": campaign.why, "coupon": coupon, "campaign": {"id": campaign.id, "name": campaign.name}}
+            return {"coupon": coupon, **campaign.variables(step)}
     return {}
 
 

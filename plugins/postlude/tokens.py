@@ -27,7 +27,9 @@ from uuid import UUID
 from postlude.errors import InputError, PostludeError
 from postlude.settings import Settings, settings
 
-SCORES = ("1", "2", "3", "4", "5")
+_STARS = ("1", "2", "3", "4", "5")
+# what a mail can ask with one click, and the answers: stars, or 0 to 10 for "would you recommend us?"
+SCORES = {"item": _STARS, "delivery": _STARS, "shop": tuple(map(str, range(11)))}
 # without vowels no word can appear, without 0 1 I L O U Y nothing is misread; ten of 27 characters hold 47 bit
 CODE_ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
 CODE_LENGTH = 10
@@ -100,9 +102,13 @@ def preferences_link(message_id: UUID | str, day: date) -> str:
     return _link("p", sign("preferences", str(message_id), day.isoformat()))
 
 
-def score_links(message_id: UUID | str) -> dict[str, str]:
-    """Addresses that answer the one question of a message: {"1": ..., "5": ...}."""
-    return {score: _link("s", sign("score", str(message_id), score)) for score in SCORES}
+def score_links(message_id: UUID | str, about: str = "item") -> dict[str, str]:
+    """Addresses that answer a question of a message with one click: {"1": ..., "5": ...}; `about` is one of SCORES.
+
+    Raises KeyError for another question.
+    """
+    question = () if about == "item" else (about,)
+    return {score: _link("s", sign("score", str(message_id), score, *question)) for score in SCORES[about]}
 
 
 def bounce_address(message_id: UUID, domain: str) -> str:

@@ -5,6 +5,8 @@ A real customer's is written by the hand-over itself, from rows that are taken b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
@@ -45,7 +47,7 @@ def as_invented(
     if person not in known:
         raise InputError(f'there is no invented person "{person}"; there are {", ".join(known)}')
     context = preview.person(template, locale, person)
-    context |= {"why": campaign.why, "campaign": {"id": campaign.id, "name": campaign.name}, "step": {"id": step.id}}
+    context |= campaign.variables(step)
     if step.coupon and context.get("coupon"):
         context["coupon"] = context["coupon"] | {"percent": step.coupon.percent}
     theme = rendering.load_theme()
@@ -78,6 +80,21 @@ def as_customer(
     rendering.TemplateFault, rendering.RenderError.
     """
     step, template = step_of(campaign, step_id, variant)
+    with letter_of(conn, campaign, step, template, customer, channel_name, now) as (letter, desk):
+        if locale:
+            letter.locale = locale
+        return desk.write(letter, now)[0]
+
+
+@contextmanager
+def letter_of(
+    conn: Connection, campaign: Campaign, step: Step, template: str, customer: int, channel_name: str, now: datetime
+) -> Iterator[tuple[Any, Desk]]:
+    """A letter as the hand-over reads it, of a passage of this customer that begins now, and the desk that can write it.
+
+    Both are good inside of the `with`; after it nothing of them is in the database. Raises InputError when there is no such
+    customer, or none a message could go to.
+    """
     version = f"trial {campaign.version}"
     with conn.begin_nested() as trial:
         try:
@@ -91,12 +108,14 @@ def as_customer(
             if made is None:
                 raise InputError(f"there is no customer {customer}")
             db.run(conn, "74_trial_referral", customer=customer, now=now)
-            row = db.run(conn, "43_letters", ids=[made], facts=letter_facts.PARTS, now=now).one()
-            letter: Any = SimpleNamespace(**dict(row._mapping) | ({"locale": locale} if locale else {}))
+            row = db.run(conn, "43_letters", ids=[made], facts=letter_facts.PARTS, now=now).one_or_none()
+            if row is None:
+                raise InputError("this customer has no address a mail could go to")
+            letter: Any = SimpleNamespace(**row._mapping)
             desk = Desk()
             more = letter_extras.of(conn, [letter], {template: desk.speaks_of(template, channel_name)}, now)
             desk.extras[made] = rendering.plain(more.get(made, {}))
-            return desk.write(letter, now)[0]
+            yield letter, desk
         finally:
             trial.rollback()
 

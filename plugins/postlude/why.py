@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 
 from postlude import db, freshness, switch
 from postlude.calendar import Calendar
@@ -39,41 +39,77 @@ def people(conn: Connection, wanted: str) -> list[Row[Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What is read once of a customer for all campaigns that are asked about."""
+
+    stops: Sequence[switch.Stop]
+    feeds: Sequence[freshness.Feed]
+    facts: Mapping[str, Row[Any]]  # by campaign id: what holds now
+    stored: Mapping[str, Sequence[Row[Any]]]  # by campaign id: passages, messages and refusals
+
+
+def shared(
+    conn: Connection,
+    person: Row[Any],
+    campaigns: Iterable[Campaign],
+    calendar: Calendar,
+    now: datetime,
+    stops: Sequence[switch.Stop] | None = None,
+) -> Shared:
+    """What `explain` needs of a customer for any of these campaigns, in a few statements for all of them.
+
+    stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
+    """
+    pressure = calendar.pressure_in_force
+    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
+    closed = [*(str(day) for day in calendar.blackouts), *holidays]
+    asked = []
+    for campaign in campaigns:
+        window, every = calendar.window_of(campaign.id), campaign.at_most_every
+        asked.append(
+            {
+                "campaign": campaign.id, "channel": campaign.channel, "channels": campaign.every_channel, "kind": campaign.kind,
+                "topic": campaign.topic, "stop_while": campaign.stop_while, "segment": campaign.trigger.enters,
+                "draws": campaign.control_groups, "rules": pressure.rules,
+                "reach": f"{max(pressure.reach, every or pressure.reach).total_seconds()} seconds",
+                "every": str(every.total_seconds()) if every else None, "opens": window.opens, "closes": window.closes,
+                "weekdays": calendar.weekday_numbers(campaign.id), "blackouts": closed,
+            }
+        )  # fmt: skip
+    facts = db.run(
+        conn, "71_why_now", customer=person.customer_id, zone=person.zone, campaigns=db.dumps(asked), now=now
+    )  # fmt: skip
+    stored: dict[str, list[Row[Any]]] = {}
+    for row in db.run(conn, "72_why_history", customer=person.customer_id, now=now):
+        stored.setdefault(row.campaign, []).append(row)
+    stops = switch.as_of(conn, now) if stops is None else stops
+    return Shared(stops, freshness.verdicts(conn, now), {row.campaign: row for row in facts}, stored)
+
+
 def explain(
     conn: Connection,
     person: Row[Any],
     campaign: Campaign,
     calendar: Calendar,
     now: datetime,
-    stops: Sequence[switch.Stop] | None = None,
+    known: Shared | None = None,
 ) -> list[Line]:
     """The trace of one campaign for one customer as of `now`. It only reads, and holds no name or address.
 
-    stops: the kill switches in force, as `switch.at` gives them; None: the table's as of `now`.
+    known: as `shared` gives it for this customer, campaign and instant; None: it is read here.
     """
+    known = known or shared(conn, person, [campaign], calendar, now)
+    facts = known.facts[campaign.id]
     lines: list[Line] = []
 
     def say(predicate: str, holds: bool | None, detail: str) -> None:
         verdict: Literal["yes", "no", "fact"] = "fact" if holds is None else "yes" if holds else "no"
         lines.append(Line(campaign.id, predicate, verdict, detail))
 
-    window = calendar.window_of(campaign.id)
-    pressure = calendar.pressure_in_force
-    holidays = {h["country"]: h["days"] for h in calendar.holidays_around(now, timedelta(0))}.get(person.country, [])
-    closed = calendar.blackouts + [date.fromisoformat(day) for day in holidays]
-    facts = db.run(
-        conn, "71_why_now", customer=person.customer_id, campaign=campaign.id, channel=campaign.channel,
-        channels=campaign.every_channel, kind=campaign.kind,
-        topic=campaign.topic, stop_while=db.dumps(campaign.stop_while), segment=campaign.trigger.enters,
-        draws=db.dumps(campaign.control_groups), rules=db.dumps(pressure.rules),
-        reach=max(pressure.reach, campaign.at_most_every or pressure.reach), zone=person.zone,
-        every=str(campaign.at_most_every.total_seconds()) if campaign.at_most_every else None,
-        opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),
-        blackouts=closed, now=now,
-    ).one()  # fmt: skip
     covering = [
         stop
-        for stop in (switch.as_of(conn, now) if stops is None else stops)
+        for stop in known.stops
         if any(stop.covers(campaign.id, name, person.source_id, campaign.kind) for name in campaign.every_channel)
     ]
     stopped = "; ".join(f"{stop}: {stop.why}" for stop in covering) or "no stop is in force for it"
@@ -97,7 +133,7 @@ def explain(
     if facts.holdout == "":
         left_alone = "in the global control group, which no marketing campaign writes to"
     say("not in the holdout", facts.holdout is None, left_alone)
-    for feed in freshness.verdicts(conn, now):
+    for feed in known.feeds:
         if feed.source_id == person.source_id and feed.entity in campaign.feeds:
             say(f"{feed.entity[:-1]} feed is fresh", feed.reason is None, f"{feed}; this campaign rests on absence")
     for step in campaign.steps:
@@ -107,7 +143,7 @@ def explain(
     say("not paused", pause is None, f"paused until {pause.last}: {pause.why}" if pause else "no pause in the calendar")
     if campaign.kind == "marketing":
         full = f"{facts.winner} has the place" + (f" until {facts.free_at:%Y-%m-%d %H:%M} UTC" if facts.free_at else "")
-        rules = "; ".join(rule["words"] for rule in pressure.rules) or "no caps"
+        rules = "; ".join(rule["words"] for rule in calendar.pressure_in_force.rules) or "no caps"
         say("below the cap", facts.pressed is None, f"{facts.pressed}: {full}" if facts.pressed else rules)
         said = {"profile": "", "country": f" (the one clock of {person.country})", "shop": " (the shop’s)"}
         zone = person.zone + said[person.zone_from]
@@ -117,7 +153,7 @@ def explain(
             facts.opening is not None and facts.opening <= now,
             f"next opening {opens}, on the clock of {zone}",
         )
-    for row in db.run(conn, "72_why_history", customer=person.customer_id, campaign=campaign.id, now=now):
+    for row in known.stored.get(campaign.id, ()):
         until = f", {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
         say(
             f"{row.what} {row.name}",
@@ -147,15 +183,10 @@ def _trigger(
             detail + f"; counts when entered after {reach:%Y-%m-%d %H:%M} UTC",
         )
         return
-    # the same statement as at planning
-    conn.execute(text("drop table if exists candidates"))
+    # the same statement as at planning, about one customer
     dates = calendar.dates_of(campaign.trigger.occasion) if campaign.trigger.occasion else []
-    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within))
-    db.run(conn, name, **params)
-    mine = conn.execute(
-        text("select order_id, anchor_at, objection from candidates where customer_id = :c order by anchor_at desc"),
-        {"c": person.customer_id},
-    ).all()
+    name, params = campaign.trigger.candidates(now, dates, list(campaign.audience.within), customer=person.customer_id)
+    mine = sorted(db.kept_by(conn, name, **params), key=lambda row: row.anchor_at, reverse=True)
     if not campaign.trigger.event:
         words = campaign.trigger.in_words()
         for row in mine:

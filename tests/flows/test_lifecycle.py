@@ -44,7 +44,7 @@ FROM_EVENTS: dict[str, tuple[str, dict[int, str]]] = {
 SAYS = {
     "replenishment": "Blue mug", "back_in_stock": "Blue mug", "price_drop": "€24.00", "abandoned_checkout": "https://shop.example/cart/abc",
     "loyalty_tier": "Gold", "loyalty_points": "150 points", "club_renewal": "€29.00", "service_recovery": "Mara Lind",
-    "survey": "Moss, Clay, and Ink", "surprise_gift": "beeswax candle", "expert_call": "Espresso machine",
+    "survey": "Clay: https://shop.example/poll?answer=2", "surprise_gift": "beeswax candle", "expert_call": "Espresso machine",
 }  # fmt: skip
 UNMOVED = {"service_recovery"}  # by an open ticket: it is about it
 
@@ -201,6 +201,16 @@ def test_without_a_make_good_the_apology_holds_no_coupon(shop: Shop) -> None:
     assert re.search(r"\b[A-Z0-9]{10}\b", shop.mails(ana)[0].text) is None
 
 
+def test_two_polls_of_one_instant_are_two_and_the_answer_to_one_leaves_the_other(shop: Shop) -> None:
+    ana, walked = shop.customer(), campaign("survey")
+    shop.lane(walked, BEGIN)
+    for poll in ("tea", "wool"):
+        shop.happens(ana, "poll_opened", HAPPENS, **told("poll_opened", poll=poll, question=f"More {poll}?"))
+    shop.happens(ana, "poll_answered", "2026-03-02 07:00", poll="tea")
+    passes(shop, walked, [0])
+    assert ["More wool?" in mail.text for mail in shop.mails(ana)] == [True]
+
+
 def test_recommendations_need_something_to_recommend(shop: Shop) -> None:
     ana = shop.customer()
     shop.lane(campaign("recommendations"), BEGIN)
@@ -226,6 +236,8 @@ def bought(shop: Shop, sku: str, amount: float = 50, **more: Any) -> tuple[int, 
     [
         ("how_to_leather", "leather", {1: "start", 4: "more", 10: "known", 90: "care"}),
         ("how_to_electronics", "electronics", {1: "start", 4: "more", 10: "known", 120: "care"}),
+        ("how_to_apparel", "apparel", {1: "start", 4: "more", 10: "known", 90: "care"}),
+        ("how_to_makeup", "makeup", {1: "start", 4: "more", 10: "known", 120: "care"}),
         ("delivery_check", "home", {3: "check"}),
         ("review_request", "leather", {37: "review"}),
     ],

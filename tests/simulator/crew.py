@@ -48,6 +48,7 @@ class Worker(Outbox):
         self.at("before the settlement")
         late = self.counts["lost_claim"]
         super()._finish(*args, **more)
+        self.crew.written(self.worker, args[0].message_id)
         if self.counts["lost_claim"] == late:
             self.crew.settled(args[0].message_id)
         self.at("settled")
@@ -64,7 +65,10 @@ class Crew:
     seed: str
     hazards: Hazards
     saw: Callable[[Worker, list[Any]], None]
-    settled: Callable[[UUID], None] = lambda _: None
+    settled: Callable[[UUID], None] = lambda _: None  # the outcome is stored
+    written: Callable[[str, UUID], None] = lambda *_: (
+        None
+    )  # ... or came too late; who does not exist is remembered all the same
     zombies: list[tuple[Any, Worker]] = field(default_factory=list)
     current: Worker | None = None
     points: dict[str, int] = field(default_factory=dict)

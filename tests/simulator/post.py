@@ -70,7 +70,12 @@ class Post:
     dots: list[Dot] = field(default_factory=list)
     copies: dict[UUID, int] = field(default_factory=dict)
     reports: list[tuple[datetime, dict[str, Any]]] = field(default_factory=list)
-    refused_for_good: set[str] = field(default_factory=set)  # addresses the relay said do not exist
+    refused_for_good: set[str] = field(
+        default_factory=set
+    )  # addresses the relay said do not exist, and somebody could write it down
+    heard: dict[tuple[str, UUID], str] = field(
+        default_factory=dict
+    )  # such an answer, until the worker that heard it writes it down
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.seed}/post")
@@ -87,7 +92,7 @@ class Post:
             return Outcome("deferred", "relay", "connection refused")
         lot, mix = self.random.randrange(1000), self.mixture
         if person.dead and lot > 100:
-            self.refused_for_good.add(message.recipient.address)
+            self.heard[self.worker(), message.message_id] = message.recipient.address
             count("mailbox does not exist")
             return Outcome("refused", "recipient", "550 5.1.1 no such user", suppress=True)
         if (lot := lot - mix.busy_before) < 0:
@@ -136,6 +141,11 @@ class Post:
         last = next((dot for dot in reversed(self.dots) if dot.message_id == message), None)
         if last:
             last.settled = True
+
+    def write(self, worker: str, message: UUID) -> None:
+        """A worker has come to the end of a hand-over: if it heard that the mailbox does not exist, the shop knows it now."""
+        if address := self.heard.pop((worker, message), None):
+            self.refused_for_good.add(address)
 
     def _store(self, dot: Dot, person: Person) -> None:
         dot.stored = True

@@ -75,7 +75,7 @@ class Year:
             self.shop, self.seed, setup.mixture, lambda: self.now, lambda: self.count, self._at_the_post,
             lambda: self.crew.current.worker if self.crew.current else "", self.oracle.dot, self.oracle.stored, down=setup.relay_down(),
         )  # fmt: skip
-        self.crew.settled = self.post.settle
+        self.crew.settled, self.crew.written = self.post.settle, self.post.write
         self.segments = audience.load_segments(INCLUDE / "segments")
         self.switches: list[tuple[datetime, str, str]] = []
         self.asleep_until = setup.start

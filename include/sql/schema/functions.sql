@@ -591,6 +591,19 @@ language sql stable parallel safe as $$
 $$;
 comment on function postlude.first_event is 'When something first happened since an instant: ordered by the customer, reviewed or returned this order, or a report (clicked, rated, ...) about a mail of this passage.';
 
+create or replace function postlude.refunded_of(order_ bigint, whole numeric, now_ timestamptz) returns numeric
+language sql stable parallel safe as $$
+    -- a return that names no article is the whole order
+    select case
+        when bool_or(q.sku is null) then whole
+        else (
+            select sum(l.quantity * l.unit_price) from postlude.order_lines as l
+            where l.order_id = order_ and l.counted and l.sku = any(array_agg(q.sku)))
+    end
+    from postlude.returns as q where q.order_id = order_ and q.refunded_at <= now_
+$$;
+comment on function postlude.refunded_of is 'What of an order that counts for `whole` was refunded by now; null: nothing.';
+
 create or replace function postlude.newest_score(passage uuid, order_ bigint, now_ timestamptz) returns numeric
 language sql stable parallel safe as $$
     select s.score from (
@@ -600,10 +613,11 @@ language sql stable parallel safe as $$
         select (e.detail ->> 'score')::numeric, e.at
         from postlude.messages as m join postlude.events as e on e.message_id = m.message_id
         where m.enrolment_id = passage and e.kind = 'rated' and e.detail ->> 'score' ~ '^(10|[0-9])$'
+          and coalesce(e.detail ->> 'about', 'item') = 'item'
     ) as s
     where s.at < now_ order by s.at desc, s.score limit 1
 $$;
-comment on function postlude.newest_score is 'The newest rating of the order, or given to a mail of this passage; null: none, which is neither high nor low.';
+comment on function postlude.newest_score is 'The newest rating of the item, of the order or given to a mail of this passage; null: none, which is neither high nor low.';
 
 create or replace function postlude.newer_turn_due(passage uuid, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
@@ -810,94 +824,169 @@ end
 $$;
 comment on function postlude.happening_over is 'Is what an outside event told no longer so (paid, gone again, joined, ...)? Asked at planning and at hand-over.';
 
-create or replace function postlude.event_of(customer bigint, definition jsonb, anchor timestamptz) returns setof postlude.external_events
+drop function if exists postlude.event_of(bigint, jsonb, timestamptz);
+create or replace function postlude.event_of(customer bigint, definition jsonb, anchor_key text, anchor timestamptz)
+returns setof postlude.external_events
 language sql stable parallel safe as $$
     select x.* from postlude.external_events as x
     where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-    order by x.known_at, x.source_id, x.event_key limit 1
+    -- two events of one instant (two articles back in stock) are told apart by the anchor
+    order by anchor_key = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1
 $$;
 comment on function postlude.event_of is 'The outside event a passage began with; no row for other triggers.';
 
 create or replace function postlude.passage_fact(definition jsonb, passage uuid, now_ timestamptz) returns text
-language sql stable parallel safe as $$
-    select case
-        when definition -> 'exit_on' ? 'left_segment' and not exists (
-            select from postlude.segment_memberships as m
-            where m.customer_id = e.customer_id and m.segment_id = definition -> 'trigger' ->> 'enters' and m.left_at is null)
-            then 'left_segment'
-        when definition -> 'exit_on' ? 'clicked'
-            and postlude.first_event('clicked', e.enrolment_id, e.customer_id, e.order_id, '-infinity', now_) is not null then 'clicked'
-        when definition -> 'exit_on' ? 'rated_low' and postlude.newest_score(e.enrolment_id, e.order_id, now_) <= 2 then 'rated_low'
-        when definition -> 'exit_on' ? 'rated' and postlude.newest_score(e.enrolment_id, e.order_id, now_) is not null then 'rated'
-        when definition -> 'exit_on' ? 'delivered' and exists (
-            select from postlude.shipments as p join postlude.orders as o using (order_id)
-            where p.order_id = e.order_id and p.delivered_at <= now_
-              and e.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key) then 'delivered'
-        -- marketing: a newer message that is due; a return by its states; a fact about an order by that order
-        when definition -> 'exit_on' ? 'superseded' and e.anchor_key not like 'return:%' and definition ->> 'kind' <> 'transactional'
-            and postlude.newer_turn_due(e.enrolment_id, now_) then 'superseded'
-        when definition -> 'exit_on' ? 'superseded' and exists (
+language plpgsql stable parallel safe as $$
+-- asked for every passage under way: one question after the other, each with a plan of its own that is kept
+declare
+    rules jsonb := definition -> 'exit_on';
+    mine postlude.enrolments;
+    score numeric;
+begin
+    if not rules ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded'] then
+        return null;
+    end if;
+    select * into mine from postlude.enrolments as e where e.enrolment_id = passage;
+    if not found then
+        return null;
+    end if;
+    if rules ? 'left_segment' and not exists (
+        select from postlude.segment_memberships as m
+        where m.customer_id = mine.customer_id and m.segment_id = definition -> 'trigger' ->> 'enters' and m.left_at is null)
+    then
+        return 'left_segment';
+    end if;
+    if rules ? 'clicked'
+        and postlude.first_event('clicked', mine.enrolment_id, mine.customer_id, mine.order_id, '-infinity', now_) is not null
+    then
+        return 'clicked';
+    end if;
+    if rules ?| array['rated_low', 'rated'] then
+        score := postlude.newest_score(mine.enrolment_id, mine.order_id, now_);
+        if rules ? 'rated_low' and score <= 2 then
+            return 'rated_low';
+        elsif rules ? 'rated' and (score is not null
+            or postlude.first_event('rated', mine.enrolment_id, mine.customer_id, mine.order_id, '-infinity', now_) is not null)
+        then
+            return 'rated';
+        end if;
+    end if;
+    if rules ? 'delivered' and exists (
+        select from postlude.shipments as p join postlude.orders as o using (order_id)
+        where p.order_id = mine.order_id and p.delivered_at <= now_
+          and mine.anchor_key = 'parcel:' || o.source_id || ':' || o.source_order_id || ':' || p.shipment_key)
+    then
+        return 'delivered';
+    end if;
+    -- marketing: a newer message that is due; a return by its states; a fact about an order by that order. Hardly anybody has a newer one
+    if rules ? 'superseded' and exists (
+        select from postlude.enrolments as n
+        where n.campaign_id = mine.campaign_id and n.customer_id = mine.customer_id and n.anchor_at >= mine.anchor_at and n.enrolled_at <= now_
+          and n.enrolment_id <> mine.enrolment_id)
+    then
+        if mine.anchor_key not like 'return:%' and definition ->> 'kind' <> 'transactional' and postlude.newer_turn_due(passage, now_) then
+            return 'superseded';
+        end if;
+        if exists (
             select from postlude.enrolments as n
-            where n.campaign_id = e.campaign_id and n.customer_id = e.customer_id and n.enrolled_at <= now_
-              and (n.anchor_at, n.enrolled_at) > (e.anchor_at, e.enrolled_at)
+            where n.campaign_id = mine.campaign_id and n.customer_id = mine.customer_id and n.enrolled_at <= now_
+              and (n.anchor_at, n.enrolled_at) > (mine.anchor_at, mine.enrolled_at)
               and case
-                  when e.anchor_key like 'return:%'
-                      then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(e.anchor_key, ':[a-z]+$', '')
-                  else definition ->> 'kind' = 'transactional' and n.order_id is not distinct from e.order_id
-              end) then 'superseded'
-        when definition -> 'exit_on' ? 'over' and (
-            select postlude.happening_over(x, now_) from postlude.event_of(e.customer_id, definition, e.anchor_at) as x) then 'over'
-    end
-    from postlude.enrolments as e
-    where e.enrolment_id = passage
-      and definition -> 'exit_on' ?| array['left_segment', 'clicked', 'rated_low', 'over', 'rated', 'delivered', 'superseded']
+                  when mine.anchor_key like 'return:%'
+                      then regexp_replace(n.anchor_key, ':[a-z]+$', '') = regexp_replace(mine.anchor_key, ':[a-z]+$', '')
+                  else definition ->> 'kind' = 'transactional' and n.order_id is not distinct from mine.order_id
+              end)
+        then
+            return 'superseded';
+        end if;
+    end if;
+    if rules ? 'over' and (
+        select postlude.happening_over(x, now_) from postlude.event_of(mine.customer_id, definition, mine.anchor_key, mine.anchor_at) as x)
+    then
+        return 'over';
+    end if;
+    return null;
+end
 $$;
 comment on function postlude.passage_fact is 'What ends a passage beside exit_fact: left_segment, clicked, rated_low (2 or less), rated, the parcel delivered, superseded, over (what started it); null: it goes on.';
 
 create or replace function postlude.known_values(
     definition jsonb, passage uuid, customer bigint, order_ bigint, anchor_key_ text, anchor timestamptz, now_ timestamptz
 ) returns jsonb
-language sql stable parallel safe as $$
-    -- the dear ones only where the file asks for them
-    select coalesce(to_jsonb(f), '{}') || jsonb_build_object(
-        'source', c.source_id, 'country', c.country, 'locale', c.locale, 'order_amount', o.counted_amount, 'gift', o.gift,
-        'promise_days', o.promised_on - (o.placed_at at time zone s.time_zone)::date,
-        'score', postlude.newest_score(passage, order_, now_),
-        'return_state', case when anchor_key_ like 'return:%' then substring(anchor_key_ from '[a-z]+$') end,
-        'category', (
-            select p.category from postlude.order_lines as l join postlude.products as p on p.sku = l.sku and p.source_id = o.source_id
-            where l.order_id = order_ and l.counted order by l.quantity * l.unit_price desc, l.line_key limit 1),
-        'order_nth', case when asked.of like '%"order_nth"%' and o.counted_at is not null then (
-            select count(*) from postlude.orders as n
-            where n.customer_id = customer and (n.counted_at, n.order_id) <= (o.counted_at, o.order_id)
-              and (n.cancelled_at is null or n.cancelled_at > now_)) end,
+language plpgsql stable parallel safe as $$
+-- asked for each candidate and each message: only what the file names is looked up, each with a plan of its own that is kept
+declare
+    asked jsonb := jsonb_path_query_array(definition, '$.**.feature ? (@.type() == "string")');
+    known jsonb;
+    zone text;
+    bought postlude.orders;
+begin
+    select jsonb_build_object('source', c.source_id, 'country', c.country, 'locale', c.locale), s.time_zone into known, zone
+    from postlude.customers as c join postlude.sources as s on s.source_id = c.source_id
+    where c.customer_id = customer;
+    if not found or asked = '[]' then
+        return known;
+    end if;
+    if asked - array['source', 'country', 'locale', 'order_amount', 'gift', 'promise_days', 'score', 'return_state', 'category', 'order_nth',
+                     'margin', 'coupons_60d', 'recommended', 'asked_where'] <> '[]' then
+        known := coalesce((select to_jsonb(f) from postlude.customer_features as f where f.customer_id = customer), '{}') || known;
+    end if;
+    if asked ? 'score' then
+        known := known || jsonb_build_object('score', postlude.newest_score(passage, order_, now_));
+    end if;
+    if anchor_key_ like 'return:%' then
+        known := known || jsonb_build_object('return_state', substring(anchor_key_ from '[a-z]+$'));
+    end if;
+    if order_ is not null and asked ?| array['order_amount', 'gift', 'promise_days', 'category', 'order_nth', 'margin'] then
+        select o.* into bought from postlude.orders as o where o.order_id = order_;
+        known := known || jsonb_build_object(
+            'order_amount', bought.counted_amount, 'gift', bought.gift,
+            'promise_days', bought.promised_on - (bought.placed_at at time zone zone)::date);
+        if asked ? 'category' then
+            known := known || jsonb_build_object('category', (
+                select p.category from postlude.order_lines as l join postlude.products as p on p.sku = l.sku and p.source_id = bought.source_id
+                where l.order_id = order_ and l.counted order by l.quantity * l.unit_price desc, l.line_key limit 1));
+        end if;
+        if asked ? 'order_nth' and bought.counted_at is not null then
+            known := known || jsonb_build_object('order_nth', (
+                select count(*) from postlude.orders as n
+                where n.customer_id = customer and (n.counted_at, n.order_id) <= (bought.counted_at, bought.order_id)
+                  and (n.cancelled_at is null or n.cancelled_at > now_)));
+        end if;
         -- of an order with one line of unknown cost the margin is unknown
-        'margin', case when asked.of like '%"margin"%' then (
-            select case when count(*) = count(p.cost) then round(1 - sum(l.quantity * p.cost) / nullif(sum(l.quantity * l.unit_price), 0), 4) end
-            from postlude.order_lines as l left join postlude.products as p on p.sku = l.sku and p.source_id = o.source_id
-            where l.order_id = order_ and l.counted) end,
-        'coupons_60d', case when asked.of like '%"coupons_60d"%' then (
+        if asked ? 'margin' then
+            known := known || jsonb_build_object('margin', (
+                select case when count(*) = count(p.cost) then round(1 - sum(l.quantity * p.cost) / nullif(sum(l.quantity * l.unit_price), 0), 4) end
+                from postlude.order_lines as l left join postlude.products as p on p.sku = l.sku and p.source_id = bought.source_id
+                where l.order_id = order_ and l.counted));
+        end if;
+    end if;
+    if asked ? 'coupons_60d' then
+        known := known || jsonb_build_object('coupons_60d', (
             select count(*) from postlude.messages as m join postlude.coupons as k using (message_id)
-            where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_) end,
-        -- what goes with the customer's purchases, without the bestsellers that fill up
-        'recommended', case when asked.of like '%"recommended"%' then (
-            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller') end,
-        'asked_where', case when asked.of like '%"asked_where"%' then (
+            where m.customer_id = customer and k.bound_at > now_ - interval '60 days' and k.bound_at <= now_));
+    end if;
+    -- what goes with the customer's purchases, without the bestsellers that fill up
+    if asked ? 'recommended' then
+        known := known || jsonb_build_object('recommended', (
+            select count(*) from postlude.recommended(customer, order_, 12, now_) as r where r.reason not like '%bestseller'));
+    end if;
+    if asked ? 'asked_where' then
+        known := known || jsonb_build_object('asked_where', (
             select count(*) from postlude.tickets as t
-            where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_) end
-    ) || case when definition -> 'trigger' ->> 'external' is null or asked.of not like '%"event.%' then '{}' else coalesce((
-        select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
-        from postlude.external_events as x
-        where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
-        order by anchor_key_ = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1), '{}') end
-    from postlude.customers as c
-    join postlude.sources as s on s.source_id = c.source_id
-    left join postlude.customer_features as f on f.customer_id = c.customer_id
-    left join postlude.orders as o on o.order_id = order_
-    cross join (select definition::text as of) as asked
-    where c.customer_id = customer
+            where t.customer_id = customer and t.topic = 'where_is_my_order' and t.opened_at <= now_));
+    end if;
+    if definition -> 'trigger' ->> 'external' is not null and asked::text like '%"event.%' then
+        known := known || coalesce((
+            select (select jsonb_object_agg('event.' || d.key, d.value) from jsonb_each(x.detail) as d)
+            from postlude.external_events as x
+            where x.customer_id = customer and x.kind = definition -> 'trigger' ->> 'external' and x.at = anchor
+            order by anchor_key_ = 'external:' || x.source_id || ':' || x.event_key desc, x.known_at, x.source_id, x.event_key limit 1), '{}');
+    end if;
+    return known;
+end
 $$;
-comment on function postlude.known_values is 'What a condition may name: features of the last segment run, facts of the order, of the passage (null: none yet) and of its event, by name. Null is unknown.';
+comment on function postlude.known_values is 'What the conditions of a file name: features of the last segment run, facts of the order, of the passage and of its event, by name. Absent or null is unknown.';
 
 create or replace function postlude.condition_holds(
     rule jsonb, known jsonb, passage uuid, customer bigint, order_ bigint, since timestamptz, now_ timestamptz

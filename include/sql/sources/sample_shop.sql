@@ -10,6 +10,8 @@ select
     locale,
     time_zone,
     country,
+    birthday,
+    renews_on,
     marketplace,
     created_at,
     updated_at,

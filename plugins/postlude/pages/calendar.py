@@ -89,12 +89,12 @@ def routes(deps: Deps) -> APIRouter:
     def check(change: Change, by: editor) -> JSONResponse:
         with db.transaction(deps.engine()) as conn:
             words = _draft(conn, deps, change, by).words
-        asked = ["calendar", "check", "--edits", "{in}", "--days", str(AHEAD), "--json", "{out}"]
+        asked = ["calendar", "check", "--edits", "{in}", *_ahead(deps)]
         return answer({"words": words, "job": jobs.start(deps.home, deps.engine(), "check", asked, _about(change))})
 
     @router.post("/api/calendar/forecast")
     def forecast(_: Nothing, by: editor) -> JSONResponse:
-        asked = ["simulate", "--days", str(AHEAD), "--json", "{out}", "--folder", "{folder}"]
+        asked = ["simulate", *_ahead(deps), "--folder", "{folder}"]
         return answer(
             {"job": jobs.start(deps.home, deps.engine(), "forecast", asked, {"day": str(deps.clock().date())})}
         )
@@ -140,6 +140,11 @@ def routes(deps: Deps) -> APIRouter:
         return answer({"link": tokens.calendar_link(name, deps.clock().date())})
 
     return router
+
+
+def _ahead(deps: Deps) -> list[str]:
+    """From the instant the reader sees on, so that the same question has the same answer."""
+    return ["--from", deps.clock().isoformat(), "--days", str(AHEAD), "--json", "{out}"]
 
 
 def _draft(conn: Connection, deps: Deps, change: Change, by: str) -> Any:

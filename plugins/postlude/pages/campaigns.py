@@ -1,7 +1,9 @@
 """A campaign: what it is in words, its funnel, what it sends next, whom it reaches, why it does not send, and every message to look at."""
 
+from base64 import b64encode
 from collections import Counter
 from datetime import timedelta
+from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
@@ -15,7 +17,7 @@ from postlude.campaign import Campaign
 from postlude.errors import InputError, Unavailable
 from postlude.message import Message
 from postlude.pages import known
-from postlude.pages.app import GUARDED, Deps, answer
+from postlude.pages.app import GUARDED, STATIC, Deps, answer
 from postlude.pages.why import meanings
 from postlude.rendering import words
 from postlude.settings import settings
@@ -24,13 +26,16 @@ from postlude.words import words_of
 AHEAD, BACK = timedelta(days=45), timedelta(days=30)
 EVENTS = ("delivered", "opened", "clicked", "replied", "rated", "unsubscribed", "complained", "bounced")
 
-# what shows a mail may draw what the mail draws, and run nothing of it; it stands in a frame without an origin
+# what shows a mail may draw what the mail draws, and run nothing of it but our own script, named by its hash. That script
+# stands in the page: without an origin, the frame could not fetch it, for no login goes with what it asks for
+MAIL_SCRIPT = (STATIC / "mail-frame.js").read_text(encoding="utf-8")
 MAIL_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src https: data:; form-action 'none'; "
-    "base-uri 'none'; frame-ancestors 'self'; sandbox allow-scripts"
+    f"default-src 'none'; script-src 'sha256-{b64encode(sha256(MAIL_SCRIPT.encode()).digest()).decode()}'; "
+    "style-src 'unsafe-inline'; img-src https: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'; "
+    "sandbox allow-scripts"
 )
-MAIL_FRAME = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>The message</title><script src="static/mail-frame.js"></script></head>
+MAIL_FRAME = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>The message</title><script>{MAIL_SCRIPT}</script></head>
 <body></body></html>
 """
 

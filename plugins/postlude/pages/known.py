@@ -9,22 +9,27 @@ from postlude.errors import InputError
 
 
 def campaigns() -> list[Campaign]:
-    """Every campaign whose file can be read, by id."""
+    """Every campaign whose file can be read, in the order of their names: that is how readers look for one."""
     found = []
     for file in pipeline.campaign_files():
         try:
             found.append(_kept(file, _stamp(Path(file))))
         except InputError:  # its red DAG tells what is wrong with it
             continue
-    return found
+    return sorted(found, key=lambda one: one.name.casefold())
 
 
 def campaign(wanted: str) -> Campaign:
     """One campaign. Raises InputError when there is none of this id, or its file has mistakes."""
     for file in pipeline.campaign_files():
         if Path(file).stem == wanted:
-            return _kept(file, _stamp(Path(file)))
+            return of(file)
     raise InputError(f'there is no campaign "{wanted}"')
+
+
+def of(file: str) -> Campaign:
+    """The campaign in this file. Raises InputError when it has mistakes."""
+    return _kept(file, _stamp(Path(file)))
 
 
 def faults() -> dict[str, str]:

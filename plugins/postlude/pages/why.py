@@ -17,8 +17,9 @@ from sqlalchemy import Connection
 from postlude import db, pipeline, switch
 from postlude import why as reasons
 from postlude.calendar import Calendar, effective
-from postlude.campaign import load_campaign
+from postlude.campaign import Campaign
 from postlude.errors import InputError
+from postlude.pages import known
 from postlude.pages.app import Deps, answer
 from postlude.settings import PROJECT
 
@@ -34,7 +35,10 @@ def routes(deps: Deps) -> APIRouter:
 
     @router.get("/api/campaigns")
     def campaigns(name: Annotated[str | None, Depends(deps.steering)]) -> JSONResponse:
-        return answer({"campaigns": [Path(file).stem for file in pipeline.campaign_files()], "may_steer": bool(name)})
+        called = {one.id: one.name for one in known.campaigns()}
+        broken = {Path(file).stem: Path(file).stem for file in pipeline.campaign_files()} | called
+        listed = [{"id": one, "name": name} for one, name in {**called, **broken}.items()]
+        return answer({"campaigns": listed, "may_steer": name is not None})
 
     @router.post("/api/why")
     def why(asked: Question, _: Annotated[str, deps.steer()]) -> JSONResponse:
@@ -54,10 +58,12 @@ def explained(deps: Deps, asked: Question) -> dict[str, Any]:
     with db.transaction(deps.engine()) as conn:
         calendar = effective(conn, now)
         stops = switch.at(conn, now if asked.at else None)
-        people = [
-            _person(person) | {"campaigns": [_trace(conn, person, file, calendar, stops, now) for file in files]}
-            for person in reasons.people(conn, asked.customer.strip())
-        ]
+        sound, faults = _read(files)
+        people = []
+        for person in reasons.people(conn, asked.customer.strip()):
+            shared = reasons.shared(conn, person, sound, calendar, now, stops)
+            traces = [_trace(conn, person, campaign, calendar, shared, now) for campaign in sound]
+            people.append(_person(person) | {"campaigns": traces + faults})
     return {"as_of": now.isoformat(), "people": people}
 
 
@@ -74,17 +80,24 @@ def _person(person: Any) -> dict[str, Any]:
     }
 
 
+def _read(files: list[str]) -> tuple[list[Campaign], list[dict[str, Any]]]:
+    """The campaigns of these files; where a file has mistakes, these instead."""
+    sound, faults = [], []
+    for file in files:
+        try:
+            sound.append(known.of(file))
+        except InputError as error:
+            stem = Path(file).stem
+            faults.append({"id": stem, "name": stem, "fault": str(error), "lines": []})
+    return sound, faults
+
+
 def _trace(
-    conn: Connection, person: Any, file: str, calendar: Calendar, stops: list[switch.Stop], now: datetime
+    conn: Connection, person: Any, campaign: Campaign, calendar: Calendar, shared: reasons.Shared, now: datetime
 ) -> dict[str, Any]:
-    """One campaign's lines; where its file has mistakes, these instead."""
-    try:
-        campaign = load_campaign(Path(file))
-    except InputError as error:
-        return {"id": Path(file).stem, "name": Path(file).stem, "fault": str(error), "lines": []}
     lines = [
         {"predicate": line.predicate, "verdict": line.verdict, "detail": line.detail, "meaning": _meaning(line.detail)}
-        for line in reasons.explain(conn, person, campaign, calendar, now, stops)
+        for line in reasons.explain(conn, person, campaign, calendar, now, shared)
     ]
     return {"id": campaign.id, "name": campaign.name, "fault": "", "lines": lines}
 

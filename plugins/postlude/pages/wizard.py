@@ -117,7 +117,17 @@ def routes(deps: Deps) -> APIRouter:
     def simulate(wished: Draft, _: Annotated[str, deps.steer()]) -> JSONResponse:
         _sound(wished)
         folder = beside(deps.home, wished.id, written(wished))
-        asked = ["simulate", "--days", str(AHEAD), "--json", "{out}", "--folder", "{folder}"]
+        asked = [
+            "simulate",
+            "--from",
+            deps.clock().isoformat(),
+            "--days",
+            str(AHEAD),
+            "--json",
+            "{out}",
+            "--folder",
+            "{folder}",
+        ]
         about = {"draft": wished.model_dump()}
         return answer(
             {"job": jobs.start(deps.home, deps.engine(), "wizard", asked, about, POSTLUDE_INCLUDE=str(folder))}

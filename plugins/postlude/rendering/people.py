@@ -212,12 +212,13 @@ def samples(template: str = "") -> dict[str, dict[str, Any]]:
             "unsubscribe": f"{link}/u/sample",
             "preferences": f"{link}/p/sample",
             "score": {str(n): f"{link}/s/sample-{n}" for n in range(1, 6)},
-            "nps": {str(n): f"{link}/s/sample-{n}" for n in range(11)},
+            "delivery": {str(n): f"{link}/s/sample-{n}-delivery" for n in range(1, 6)},
+            "nps": {str(n): f"{link}/s/sample-{n}-shop" for n in range(11)},
             "page": f"{link}/me/sample",
             "booking": "https://meet.example/book",
             "shop": "https://shop.example/",
         },
-        "campaign": {"id": template.split("/", 1)[0] or "sample", "name": "Sample"},
+        "campaign": {"id": template.split("/", 1)[0] or "sample", "name": "Sample", "marketing": True},
         "step": {"id": template.rpartition("/")[2] or "sample"},
         "why": "You get this mail because you bought from us and agreed to hear from us.",
     }
@@ -254,5 +255,5 @@ def _bare(full: Mapping[str, Any]) -> dict[str, Any]:
         "loyalty": loyalty,
         "free_shipping": None,
         "contact": None,
-        "links": full["links"] | {"nps": full["links"]["nps"], "page": None, "booking": None},
+        "links": full["links"] | {"page": None, "booking": None},
     }

@@ -70,6 +70,9 @@ class Shop(Strict):
     free_shipping: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Annotated[Decimal, Field(gt=0)]] = Field(
         {}, description="by currency, the amount from which shipping is free; may be empty"
     )
+    guides: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Link] = Field(
+        {}, description="by product category, a page that shows in pictures how to use and care for it; may be empty"
+    )
     logo: Logo | None = Field(None, description="instead of the name at the head of every mail")
     social: tuple[Social, ...] = Field((), max_length=6)
     loyalty_name: Line = Field(description="what the loyalty club is called")

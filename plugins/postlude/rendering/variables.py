@@ -50,6 +50,7 @@ CONTEXT: Mapping[str, str] = {
     "shop.loyalty_perks[]": "what members really get, one line each",
     "shop.news[].name": "what is new in the shop; the list may be empty",
     "shop.news[].url": "where it is",
+    "shop.guides.*": "by product category, its guide in pictures; ask with `|default('')`",
     "shop.faq_url": "questions and answers; may be empty",
     "shop.logo.url": "`shop.logo` is none for a shop that writes its name instead",
     "shop.logo.alt": "what stands there without pictures",
@@ -138,13 +139,15 @@ CONTEXT: Mapping[str, str] = {
     "event.*": "facts that came with the event of an `external` trigger; `event` is none without one",
     "links.unsubscribe": "page with one button",
     "links.preferences": "page on which people choose what they get",
-    "links.score.*": "`links.score['1']` ... `links.score['5']`: answers the one question",
-    "links.nps.*": "`links.nps['0']` ... `links.nps['10']`, or `links.nps` is none",
+    "links.score.*": "`links.score['1']` ... `links.score['5']`: how the item is, in one click",
+    "links.delivery.*": "`links.delivery['1']` ... `links.delivery['5']`: how the delivery was",
+    "links.nps.*": "`links.nps['0']` ... `links.nps['10']`: would they recommend the shop",
     "links.page": "the customer's own page, or none",
     "links.booking": "where a call is booked, or none",
     "links.shop": "the shop",
     "campaign.id": "id of the campaign file",
     "campaign.name": "its name",
+    "campaign.marketing": "whether the mail advertises, and so shows how to end such mail",
     "step.id": "id of the step",
     "why": "one sentence: why the customer gets this mail",
     "locale": "language this mail is written in",
@@ -163,7 +166,7 @@ EMPTY: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-LINKS = dict.fromkeys(("nps", "page", "booking"))  # links that not every mail has
+LINKS = dict.fromkeys(("page", "booking"))  # links that not every mail has
 
 
 class RenderError(PostludeError):

@@ -84,7 +84,7 @@ def _write(
     shelf = catalogue.catalogue(purchases.stream(seed, 0, "catalogue"))
     counts = dict.fromkeys((*ENTITIES, "faulty"), 0)
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as engine:
-        _prepare(engine, shelf)
+        _prepare(engine, shelf, era.today)
 
         def put(entity: str, number: int, table: Table) -> None:
             engine.register("t", table)
@@ -176,6 +176,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "locale": _one_of("locales", "locale"),
         "time_zone": f"case when zone_known then {_one_of('zones', 'zone + 1')} end",
         "country": _one_of("countries", "zone + 1"),
+        # made of the number, so that no draw of anything else changes; some tell the first of January, as forms invite to
+        "birthday": "case when customer % 3 > 0 then case when customer % 40 = 1 then date '1990-01-01' "
+        "else date '1948-03-01' + (customer * 7919 % 21000)::int end end",
+        "renews_on": "case when customer % 50 = 7 then getvariable('today') + (customer // 50 % 40 - 5)::int end",
         "marketplace": "marketplace",
         "created_at": _at("created_at"),
         "updated_at": _at("created_at"),
@@ -322,9 +326,10 @@ def _used(entity: str, table: Table) -> Table:
     return {column: values for column, values in table.items() if column in text}
 
 
-def _prepare(engine: duckdb.DuckDBPyConnection, shelf: catalogue.Catalogue) -> None:
-    """Fix the session's zone and give it the words that stand behind the numbers."""
+def _prepare(engine: duckdb.DuckDBPyConnection, shelf: catalogue.Catalogue, today: int) -> None:
+    """Fix the session's zone and day (seconds since 1970), and give it the words that stand behind the numbers."""
     engine.execute("set TimeZone = 'UTC'")
+    engine.execute("set variable today = to_timestamp($1)::date", [today])
     words = {
         "first_names": people.FIRST_NAMES,
         "last_names": people.LAST_NAMES,

@@ -1,4 +1,4 @@
-"""The days to come, one after the other: orders in, segments, plans and their gates at five, deliveries through the day.
+"""The days to come, one after the other: orders in, loyalty, happenings, segments, plans and their gates at five, then deliveries.
 
 The stages are the real ones, in the order in which the DAGs run them. What is not simulated is said in `assumptions`.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from postlude import audience, coupons, db, enrolment, pipeline, volume
+from postlude import audience, consents, coupons, db, enrolment, flows, loyalty, pipeline, volume
 from postlude.calendar import Calendar, effective, one_offs, steered
 from postlude.campaign import Campaign, load_campaign
 from postlude.errors import InputError
+from postlude.loyalty_rules import load_loyalty
 from postlude.quotas import load_quotas
 from postlude.settings import settings
 from postlude.simulate.log import Log
@@ -26,7 +27,7 @@ MORNING = timedelta(hours=5)  # UTC; the clock of the ingest DAG
 BATCH = 2_000
 ASSUMPTIONS = (
     "orders and returns arrive as punctually as ever: no feed is stale",
-    "nobody clicks, answers, complains, unsubscribes or changes their consents",
+    "nobody clicks, answers, complains, unsubscribes or changes their consents; no other system tells anything",
     "every message is accepted; templates are not written, so none fails to be",
     "kill switches in force stay in force, and so do the campaign files",
     "the checks of the data gates pass; the volume gate and its canaries are asked as ever",
@@ -46,6 +47,9 @@ class Days:
         self._given = calendar
         self._segments = audience.load_segments(settings().include / "segments")
         self._files = [campaign for path in pipeline.campaign_files() if (campaign := _sound(path))]
+        delivered = flows.delivered()
+        self._off = {campaign.id: why for campaign in self._files if (why := flows.lacking(campaign, delivered))}
+        self.log.assumptions += [f"{name} is off: it {why}" for name, why in self._off.items()]
         self._pools, self._quotas = coupons.load_pools(), load_quotas()
         self._boxes: dict[str, Rehearsal] = {}
         self._now = first
@@ -88,11 +92,17 @@ class Days:
             db.run(conn, "85_feeds_are_fresh", now=now)
         with self._timed("features") as conn:
             audience.derive_features(conn, now, run)
+        with self._timed("loyalty") as conn:
+            if rules := load_loyalty():
+                loyalty.update(conn, rules, now, run)
+        with self._timed("happenings") as conn:
+            pipeline.happen(conn, now)
         with self._timed("segments") as conn:
             audience.update_segments(conn, self._segments, now, run)
         with db.transaction(self.engine) as conn:
             plan = self.calendar_at(conn, now)
             coupons.declare(conn, self._pools, now)
+            consents.remember_terms(conn)
         for campaign in self.campaigns(plan, now):
             self._plan(campaign, plan, now, f"{run}/{campaign.id}")
 
@@ -105,7 +115,8 @@ class Days:
     def _plan(self, campaign: Campaign, plan: Calendar, now: datetime, run: str) -> None:
         try:
             with self._timed("enrol") as conn:
-                enrolment.enrol(conn, campaign, now, run, calendar=plan)
+                if campaign.id not in self._off:
+                    enrolment.enrol(conn, campaign, now, run, calendar=plan)
                 db.run(conn, "85_note_run", run_id=run, stage="enrol", subject=campaign.id, now=now)
         except InputError as error:  # its DAG is red, the others go on
             if (told := f"plans nothing: {error}") not in self.log.assumptions:

@@ -20,7 +20,7 @@ from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.ledger import Intent
 from postlude.message import Outcome
-from postlude.outbox import Outbox
+from postlude.outbox import WALK, Outbox
 
 ACCEPTED = Outcome("accepted", reply="simulated")
 # what befell a message then, instead of an outcome of the relay: state, reason and detail it got
@@ -70,6 +70,7 @@ class Rehearsal(Outbox):
 
     def _settle_all(self, mine: list[Row[Any]]) -> None:
         with db.transaction(self.engine) as conn:
+            conn.execute(WALK, {"sort": "on"})
             fates = self.answers(conn, mine) if self.answers else {}
             letters = {
                 row.message_id: row for row in db.run(conn, "85_letters_in_short", ids=[c.message_id for c in mine])

@@ -148,27 +148,36 @@ class _Site:
         return self.clock().date() - day > PREFERENCES_FOR
 
     def score_page(self, request: Request, token: str) -> HTMLResponse:
-        message, score = _scored(token)
+        message, score, about = _scored(token)
         locale = self.locale_of(message)
-        return self.page(request, "score", locale=locale, score=score, scores=SCORES, limit=MAX_COMMENT)
+        return self.page(
+            request, "score", locale=locale, limit=MAX_COMMENT, score=score, scores=SCORES[about], about=about
+        )
 
     async def score(self, request: Request, token: str) -> HTMLResponse:
-        message, score = _scored(token)
+        message, score, about = _scored(token)
         form = await _form(request)
         chosen = form.get("score", "")
-        score = chosen if chosen in SCORES else score
-        locale = await run_in_threadpool(self.keep_score, message, int(score), _clean(form.get("comment", "")))
-        return self.page(request, "scored", locale=locale, score=score)
+        score = chosen if chosen in SCORES[about] else score
+        comment = _clean(form.get("comment", ""))
+        locale = await run_in_threadpool(self.keep_score, message, int(score), about, comment)
+        return self.page(request, "scored", locale=locale, score=score, scores=SCORES[about])
 
-    def keep_score(self, message: UUID, score: int, comment: str) -> str | None:
+    def keep_score(self, message: UUID, score: int, about: str, comment: str) -> str | None:
         """Store an answer; the customer's locale. At most two rows per score: nobody fills the table with one link."""
         now, key = self.clock(), f"web:rated:{message}:{score}"
+        if about != "item":
+            key += f":{about}"
         payload: dict[str, object] = {
             "kind": "rated",
             "message_id": str(message),
             "score": score,
             "at": now.isoformat(),
         }
+        if about != "item":
+            payload |= {"about": about}
+        if len(SCORES[about]) > len(SCORES["item"]):
+            payload |= {"scale": "10"}
         with db.transaction(self.engine) as conn:
             locale = db.run(conn, "82_message_locale", message=message).scalar_one_or_none()
             _land(conn, f"{key}:comment" if comment else key, payload | ({"comment": comment} if comment else {}), now)
@@ -333,9 +342,9 @@ def _chooser(token: str) -> tuple[UUID, date]:
     return _uuid(message), date.fromisoformat(day)
 
 
-def _scored(token: str) -> tuple[UUID, str]:
-    message, score = verify("score", token)
-    return _uuid(message), score
+def _scored(token: str) -> tuple[UUID, str, str]:
+    message, score, *about = verify("score", token)
+    return _uuid(message), score, about[0] if about else "item"
 
 
 def _uuid(message: str) -> UUID:

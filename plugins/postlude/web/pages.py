@@ -27,7 +27,7 @@ _FRAME = """<!doctype html>
 <main>
 <p class="shop">{{ shop.name }}</p>
 <h1>{{ words.title }}</h1>
-{% for paragraph in words.text %}<p>{{ paragraph.format(score=score, shop=shop.name) }}</p>
+{% for paragraph in words.text %}<p>{{ paragraph.format(score=score, most=scores[-1] if scores else "", shop=shop.name) }}</p>
 {% endfor %}
 {% if name == "preferences" %}
 {% if done %}<p class="done" role="status">{{ words.done[done] }}</p>{% endif %}
@@ -70,13 +70,13 @@ _FRAME = """<!doctype html>
 {% elif name == "score" %}
 <form method="post" accept-charset="utf-8">
 <fieldset>
-<legend>{{ words.legend }}</legend>
-<div class="scale">
+<legend>{{ words.about[about].legend }}</legend>
+<div class="scale{{ " long" if scores|length > 5 }}">
 {% for n in scores %}
 <label><input type="radio" name="score" value="{{ n }}"{{ " checked" if n == score }}><span>{{ n }}</span></label>
 {% endfor %}
 </div>
-<p class="ends"><span>1 = {{ words.low }}</span><span>5 = {{ words.high }}</span></p>
+<p class="ends"><span>{{ scores[0] }} = {{ words.about[about].low }}</span><span>{{ scores[-1] }} = {{ words.about[about].high }}</span></p>
 </fieldset>
 <label class="comment" for="comment">{{ words.comment }}</label>
 <textarea id="comment" name="comment" rows="4" maxlength="{{ limit }}"></textarea>
@@ -118,6 +118,8 @@ fieldset { border: 0; margin: 0 0 1.25rem; padding: 0 }
 legend { padding: 0; font-weight: 600; margin-bottom: .5rem }
 .scale { display: flex; gap: .5rem }
 .scale label { flex: 1; position: relative }
+.long { flex-wrap: wrap }
+.long label { flex: 1 0 44px }
 .scale input { position: absolute; opacity: 0; inset: 0; width: 100%%; height: 100%%; margin: 0; cursor: pointer }
 .scale span {
   display: block; text-align: center; font-weight: 700; font-size: 1.15rem; line-height: 48px;
@@ -194,16 +196,18 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
         },
         "score": {
             "title": "Thank you. Is this right?",
-            "text": ["You chose {score} of 5. Change it if you like, then send it."],
-            "legend": "Your score",
-            "low": "not for me",
-            "high": "love it",
+            "text": ["You chose {score} of {most}. Change it if you like, then send it."],
+            "about": {
+                "item": {"legend": "The item", "low": "not for me", "high": "love it"},
+                "delivery": {"legend": "The delivery", "low": "not good", "high": "just right"},
+                "shop": {"legend": "Would you recommend us?", "low": "not likely", "high": "very likely"},
+            },
             "comment": "Anything to add? (not required)",
             "button": "Send my answer",
         },
         "scored": {
             "title": "Thank you",
-            "text": ["Your answer, {score} of 5, has arrived. A person reads it."],
+            "text": ["Your answer, {score} of {most}, has arrived. A person reads it."],
         },
         "home": {"title": "Nothing to do here", "text": ["These pages open from the links in our mails."]},
         "not_found": {
@@ -264,14 +268,19 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
         },
         "score": {
             "title": "고맙습니다. 이 점수가 맞나요?",
-            "text": ["5점 만점에 {score}점을 고르셨습니다. 바꾸신 뒤 보내셔도 됩니다."],
-            "legend": "점수",
-            "low": "아쉬워요",
-            "high": "아주 좋아요",
+            "text": ["{most}점 만점에 {score}점을 고르셨습니다. 바꾸신 뒤 보내셔도 됩니다."],
+            "about": {
+                "item": {"legend": "상품", "low": "아쉬워요", "high": "아주 좋아요"},
+                "delivery": {"legend": "배송", "low": "아쉬웠어요", "high": "딱 좋았어요"},
+                "shop": {"legend": "저희를 추천하시겠어요?", "low": "추천하지 않을래요", "high": "꼭 추천할래요"},
+            },
             "comment": "더 하실 말씀이 있나요? (선택)",
             "button": "답변 보내기",
         },
-        "scored": {"title": "고맙습니다", "text": ["{score}점으로 답변이 접수되었습니다. 담당자가 직접 읽습니다."]},
+        "scored": {
+            "title": "고맙습니다",
+            "text": ["{most}점 만점에 {score}점으로 답변이 접수되었습니다. 담당자가 직접 읽습니다."],
+        },
         "home": {"title": "안내", "text": ["이 페이지는 메일에 있는 링크로 열립니다."]},
         "not_found": {
             "title": "사용할 수 없는 링크입니다",
@@ -329,16 +338,18 @@ TEXTS: Mapping[str, Mapping[str, Words]] = {
         },
         "score": {
             "title": "ありがとうございます。こちらでよろしいですか?",
-            "text": ["5 点中 {score} 点をお選びになりました。変更してから送信することもできます。"],
-            "legend": "評価",
-            "low": "合わなかった",
-            "high": "とても気に入った",
+            "text": ["{most} 点中 {score} 点をお選びになりました。変更してから送信することもできます。"],
+            "about": {
+                "item": {"legend": "商品", "low": "合わなかった", "high": "とても気に入った"},
+                "delivery": {"legend": "配送", "low": "よくなかった", "high": "申し分ない"},
+                "shop": {"legend": "当店をすすめたいと思いますか", "low": "すすめない", "high": "ぜひすすめたい"},
+            },
             "comment": "ご意見がありましたらお聞かせください(任意)",
             "button": "回答を送信する",
         },
         "scored": {
             "title": "ありがとうございました",
-            "text": ["{score} 点のご回答を受け付けました。担当者が拝見します。"],
+            "text": ["{most} 点中 {score} 点のご回答を受け付けました。担当者が拝見します。"],
         },
         "home": {"title": "ご案内", "text": ["このページは、メール内のリンクから開きます。"]},
         "not_found": {
@@ -374,7 +385,7 @@ def render(name: str, language: str, theme: Theme, values: Mapping[str, object])
         "style": style,
     }
     return _env.get_template("frame").render(
-        {"score": "", "scores": (), "limit": 0} | _NOTHING_CHOSEN | dict(values) | own
+        {"score": "", "scores": (), "about": "item", "limit": 0} | _NOTHING_CHOSEN | dict(values) | own
     ), policy
 
 

@@ -40,7 +40,7 @@ function request(one, now) {
     one.changed ? h("p", { class: "banner stopped" }, "The audience has changed since it was asked: a yes releases nothing, and asks anew.") : null,
     h("div", { class: "two" },
       h("div", {}, h("h3", {}, "Why you are asked"),
-        tabled(["", { text: "found", number: true }, { text: "limit", number: true }, { text: "usual", number: true }],
+        tabled(["what", { text: "found", number: true }, { text: "limit", number: true }, { text: "usual", number: true }],
           one.causes.map((cause) => [cause.words, figure(cause.found), figure(Math.round(cause.limit)),
             cause.usual == null ? "" : figure(Math.round(cause.usual))]))),
       h("div", {}, h("h3", {}, "Against the last release"),

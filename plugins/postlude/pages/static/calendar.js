@@ -19,6 +19,7 @@ const shift = (text, days) => textOf(new Date(dayOf(text).getTime() + days * 864
 const between = (one, other) => Math.round((dayOf(other) - dayOf(one)) / 86400000);
 const weekday = (text) => (dayOf(text).getUTCDay() + 6) % 7;
 const inWords = (text) => `${WEEKDAYS[weekday(text)]} ${Number(text.slice(8))} ${MONTHS[Number(text.slice(5, 7)) - 1]}`;
+const inShort = (text) => `${WEEKDAYS[weekday(text)]} ${Number(text.slice(8))} ${MONTHS[Number(text.slice(5, 7)) - 1].slice(0, 3)}`;
 
 function span() {
   if (view === "week") return [shift(anchor, -weekday(anchor)), shift(anchor, 6 - weekday(anchor))];
@@ -116,8 +117,8 @@ function cell(day) {
   counts.map(([id, sum]) => lines(day, id, sum)));
 }
 
-/** A campaign's counts on a day; its planned steps can be dragged. */
-function lines(day, id, sum) {
+/** A campaign's counts on a day; its planned steps can be dragged. bare: its name stands beside them. */
+function lines(day, id, sum, bare = false) {
   const planned = day.counts.filter((count) => count.campaign === id && (count.planned || count.held || count.forecast));
   const one = state.campaigns.find((campaign) => campaign.id === id);
   const step = planned.length === 1 && one ? one.steps.find((part) => part.id === planned[0].step) : null;
@@ -127,13 +128,13 @@ function lines(day, id, sum) {
     title: `${nameOf(id)}: ${said(sum)}`,
     ondragstart: (event) => { event.dataTransfer.setData("text/plain", JSON.stringify(moved)); event.dataTransfer.effectAllowed = "move"; },
     onclick: () => moved && open(moved, null),
-  }, h("span", { class: "who" }, nameOf(id)), KINDS.filter((kind) => sum[kind]).map((kind) =>
+  }, h("span", { class: bare ? "hidden" : "who" }, `${nameOf(id)} `), KINDS.filter((kind) => sum[kind]).map((kind) =>
     h("span", { class: `amount ${kind}` }, figure(sum[kind]), h("span", { class: "kind" }, ` ${SHORT_OF[kind]}`))));
 }
 
 function draw() {
   const [first, last] = span();
-  $("span").textContent = view === "month" ? `${MONTHS[Number(anchor.slice(5, 7)) - 1]} ${anchor.slice(0, 4)}` : `${inWords(first)} – ${inWords(last)} ${last.slice(0, 4)}`;
+  $("span").textContent = view === "month" ? `${MONTHS[Number(anchor.slice(5, 7)) - 1]} ${anchor.slice(0, 4)}` : `${inShort(first)}${first.slice(0, 4) === last.slice(0, 4) ? "" : ` ${first.slice(0, 4)}`} – ${inShort(last)} ${last.slice(0, 4)}`;
   if (!state.days.some((day) => day.day === focused)) focused = state.days.some((day) => day.day === state.today) ? state.today : state.days[0].day;
   if (view === "month") $("view").replaceChildren(month());
   if (view === "week") $("view").replaceChildren(week());
@@ -147,12 +148,14 @@ function month() {
     h("thead", {}, h("tr", { role: "row" }, WEEKDAYS.map((name) => h("th", { scope: "col", role: "columnheader" }, name)))), h("tbody", {}, weeks));
 }
 
-/** A row per campaign, with its window; a column per day. */
+/** A row per campaign, with its window, those that have mail in these days first; a column per day. */
 function week() {
-  const rows = state.campaigns.filter((one) => !$("only").value || one.id === $("only").value);
+  const busy = new Set(state.days.flatMap((day) => day.counts.map((count) => count.campaign)));
+  const rows = state.campaigns.filter((one) => !$("only").value || one.id === $("only").value)
+    .sort((one, other) => busy.has(other.id) - busy.has(one.id));
   return h("div", { class: "wide" }, h("table", { class: "week" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "campaign"), state.days.map((day) =>
-      h("th", { scope: "col", "aria-current": day.day === state.today ? "date" : null }, inWords(day.day), marks(day))))),
+      h("th", { scope: "col", "aria-current": day.day === state.today ? "date" : null, "aria-label": inWords(day.day) }, inShort(day.day), marks(day))))),
     h("tbody", {}, rows.map((one) => {
       const opening = one.window || state.window;
       return h("tr", {}, h("th", { scope: "row", class: `count ${colourOf(one.id)}` }, one.name,
@@ -164,7 +167,7 @@ function week() {
           ondragover: (event) => { event.preventDefault(); event.currentTarget.classList.add("over"); },
           ondragleave: (event) => event.currentTarget.classList.remove("over"),
           ondrop: (event) => { event.preventDefault(); dropped(event, day.day); } },
-        mine ? lines(day, one.id, mine[1]) : h("span", { class: "soft" }, open_ ? "" : "closed"));
+        mine ? lines(day, one.id, mine[1], true) : h("span", { class: "soft" }, open_ ? "" : "closed"));
       }));
     }))));
 }
@@ -222,9 +225,12 @@ function rules() {
 
 // ---------------------------------------------------------------- changing it
 
-const campaignField = (all) => field("campaign", "Campaign", state.campaigns.filter((one) => !state.specials.some((special) => special.id === one.id)).map((one) => [one.id, one.name]), all);
+const movable = (one) => one.steps.some((step) => step.on_day != null || step.after);
+const campaignField = (all, fit = () => true) => field("campaign", "Campaign", state.campaigns.filter((one) => fit(one)
+  && !state.specials.some((special) => special.id === one.id)).map((one) => [one.id, one.name]), all);
 
 function field(name, words, options, first) {
+  if (options && options.length === 0 && !first) return h("label", {}, words, h("select", { name, required: true }, h("option", { value: "" }, "there is none")));
   if (options) return h("label", {}, words, h("select", { name }, first ? h("option", { value: first[0] }, first[1]) : null, options.map(([value, text]) => h("option", { value }, text))));
   const type = { date: "date", from: "date", until: "date", on: "date", at: "time", opens: "time", closes: "time", most: "number", on_day: "number" }[name] || "text";
   return h("label", {}, words, h("input", { name, type, min: type === "number" ? "0" : null, autocomplete: "off", required: !words.includes("(") }));
@@ -242,7 +248,7 @@ function fields(values = {}) {
   const made = {
     pause: () => [campaignField(["all", "all marketing"]), field("from", "From"), field("until", "Until, included")],
     resume: () => [field("campaign", "Campaign", [...new Set(state.pauses.map((one) => one.campaign))].map((id) => [id, id === "all" ? "all marketing" : nameOf(id)])), field("on", "Goes again from")],
-    move: () => [campaignField(), field("step", "Step", []), field("on_day", "To day"), field("in_flight", "Those under way", [["finish", "keep their old day"], ["migrate", "move along"], ["stop", "get nothing more of it"]])],
+    move: () => [campaignField(null, movable), field("step", "Step", []), field("on_day", "To day"), field("in_flight", "Those under way", [["finish", "keep their old day"], ["migrate", "move along"], ["stop", "get nothing more of it"]])],
     add_blackout: () => [field("date", "Day")],
     remove_blackout: () => [field("date", "Day", state.blackouts.map((one) => [one.date, `${one.date} ${one.why}`]))],
     window: () => [campaignField(["", "all campaigns"]), field("opens", "Opens"), field("closes", "Closes")],
@@ -254,12 +260,23 @@ function fields(values = {}) {
   const chosen = $("fields").querySelector("[name=campaign]");
   const step = $("fields").querySelector("[name=step]");
   if (step) {
+    // a step falls due on a day, or so long after what starts the campaign: it is moved in the same words
+    const worded = () => {
+      const one = steps().find((part) => part.id === step.value);
+      const now = $("fields").querySelector("[name=on_day], [name=after]").parentElement;
+      now.replaceWith(one?.on_day == null ? field("after", "To so long after, e.g. 5 days") : field("on_day", "To day"));
+    };
     const fill = () => {
-      step.replaceChildren(...steps().filter((one) => one.on_day != null).map((one) => h("option", { value: one.id }, `${one.id} (day ${one.on_day})`)));
+      step.replaceChildren(...steps().filter((one) => one.on_day != null || one.after).map((one) =>
+        h("option", { value: one.id }, `${one.id} (${one.on_day != null ? `day ${one.on_day}` : one.after})`)));
+      worded();
     };
     chosen.addEventListener("change", fill);
+    step.addEventListener("change", worded);
     if (values.campaign) chosen.value = values.campaign;
     fill();
+    if (values.step) step.value = values.step;
+    worded();
   }
   if (kind === "window") {
     const fill = () => {
@@ -320,7 +337,7 @@ $("edit").addEventListener("submit", async (event) => {
   const mine = { edits: edits(), why: $("why").value, base: state.base };
   $("contract").hidden = true;
   const words = await once(() => ask("api/calendar/draft", mine));
-  if (!words) return;
+  if (!words) { await overtaken(); return; }
   draft = mine;
   $("contract").hidden = false;
   $("contract-title").textContent = "This would be saved";
@@ -355,11 +372,22 @@ async function follow(job, still, at) {
   return null;
 }
 
+/** Somebody else was faster: their calendar is shown, what this reader typed stays, and can be asked again over it. */
+async function overtaken() {
+  const told = $("error").textContent;
+  if (!told.startsWith("Somebody was faster")) return;
+  draft = null;
+  $("contract").hidden = true;
+  await load();
+  $("error").textContent = told;
+  $("error").scrollIntoView({ block: "nearest" });
+}
+
 async function save(job) {
   if (!draft) return;
   const mine = { edits: draft.edits, why: draft.why, base: draft.base, job };
   const made = await once(() => ask("api/calendar/save", mine));
-  if (!made) return;
+  if (!made) { await overtaken(); return; }
   forget();
   await load();
   fields();
@@ -376,7 +404,7 @@ async function showHistory() {
   if (!told) return;
   $("span").textContent = "History";
   $("view").replaceChildren(told.revisions.length === 0 ? h("p", { class: "soft" }, "Nobody has changed the calendar here; it is as in the file.")
-    : tabled(["revision", "when", "who", "what", "why", ""], told.revisions.map((one) => [
+    : tabled(["revision", "when", "who", "what", "why", { unseen: "take it back" }], told.revisions.map((one) => [
       String(one.revision), instant(one.at), one.author,
       h("div", {}, one.words.map((line) => h("div", {}, line)), one.changes.length ? h("details", {}, h("summary", {}, "before and after"),
         one.changes.map((change) => h("div", { class: "soft" }, `${change.key}: ${change.before || "nothing"} → ${change.after || "nothing"}`))) : null),

@@ -115,8 +115,8 @@ $("sample").addEventListener("click", async () => {
   const found = await once(() => ask("api/campaign/audience", { campaign: story.id }));
   if (!found) return;
   $("customers").replaceChildren(found.customers.length === 0 ? h("p", { class: "soft" }, "Nobody is under way now.") : tabled(
-    ["customer", "began", "arm", "stage", { text: "orders", number: true }, "next message", "due"],
-    found.customers.map((one) => [String(one.customer), instant(one.anchor_at), one.arm === "holdout" ? "left alone" : "",
+    ["customer", "began", "group", "stage", { text: "orders", number: true }, "next message", "due"],
+    found.customers.map((one) => [String(one.customer), instant(one.anchor_at), one.arm === "holdout" ? "left alone" : "gets it",
       (one.stage || "").replace("_", " "), figure(one.orders), one.step || "", instant(one.send_at)])));
 });
 

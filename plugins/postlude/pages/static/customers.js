@@ -21,7 +21,7 @@ function show(told, done) {
   $("facts").replaceChildren(...facts.filter(([, value]) => value != null && value !== "").map(([words, value]) =>
     h("div", {}, h("span", {}, String(value)), h("span", { class: "soft" }, words))));
   $("suppressions").replaceChildren(told.suppressions.length === 0 ? h("p", { class: "soft" }, "No address of this person is suppressed.")
-    : tabled(["suppressed", "since", "reason", "why", "lifted", ""], told.suppressions.map((stop) => [
+    : tabled(["suppressed", "since", "reason", "why", "lifted", { unseen: "lift" }], told.suppressions.map((stop) => [
       stop.scope === "all" ? "all mail" : "marketing", instant(stop.since), stop.reason.replace("_", " "),
       stop.asked_by ? `${stop.why} (${stop.asked_by})` : stop.meaning,
       stop.in_force ? "" : `${instant(stop.lifted_at)} by ${stop.lifted_by}: ${stop.lift_reason}`,
@@ -29,7 +29,7 @@ function show(told, done) {
     ])));
   keep();
   $("timeline").replaceChildren(told.timeline.length === 0 ? h("p", { class: "soft" }, "Nothing.") : tabled(
-    ["when", "what", "", "state", "more"], told.timeline.map((event) => [instant(event.at), event.what, event.name, event.state,
+    ["when", "what", "which", "state", "more"], told.timeline.map((event) => [instant(event.at), event.what, event.name, event.state,
       [event.reason ? `${event.reason}${event.meaning ? `: ${event.meaning}` : ""}` : "", event.detail || ""].filter(Boolean).join(" · ")])));
   for (const form of ["suppress", "erase"]) { $(form).reset(); $(form).hidden = Boolean(one.erased_at); }
   $("done").textContent = done || "";

@@ -65,11 +65,11 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-/** A table: heads are texts, or {text, number: true}; rows are lists of texts and elements. */
+/** A table: heads are texts, {text, number: true}, or {unseen: "for those who do not see"}; rows are lists of texts and elements. */
 function tabled(heads, rows, attributes) {
   const right = heads.map((head) => (head.number ? "number" : null));
   return h("div", { class: "wide" }, h("table", attributes || {},
-    h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: right[i] }, head.text ?? head)))),
+    h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: right[i] }, head.unseen ? h("span", { class: "hidden" }, head.unseen) : head.text ?? head)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: right[i] }, cell ?? "")))))));
 }
 
@@ -82,21 +82,22 @@ function scale(most) {
 
 /**
  * Days along the bottom, one line or bars upwards: chart("title", [{day, ...}], {lines: {key: words}, bars: {key: words}}).
- * Bars are stacked; keys in `down` go downwards. The same figures stand below it as a table.
+ * Bars are stacked; keys in `down` go downwards. width: about as many pixels as it gets, so that its words keep their size. The
+ * same figures stand below it as a table.
  */
-function chart(title, days, { lines = {}, bars = {}, down = [] } = {}) {
+function chart(title, days, { lines = {}, bars = {}, down = [], width = 1080 } = {}) {
   const keys = [...Object.keys(lines), ...Object.keys(bars)];
   const words = { ...lines, ...bars };
   if (days.length === 0) return h("p", { class: "soft" }, `${title}: nothing was counted yet.`);
-  const width = 720, height = 220, left = 62, bottom = 24, top = 8;
+  const height = 220, left = 62, bottom = 24, top = 8;
   const up = Object.keys(bars).filter((key) => !down.includes(key));
   const sum = (day, those) => those.reduce((all, key) => all + (day[key] || 0), 0);
   const high = scale(Math.max(...days.map((day) => Math.max(sum(day, up), ...Object.keys(lines).map((key) => day[key] || 0))), 1));
-  const low = down.length ? scale(Math.max(...days.map((day) => sum(day, down)), 0)) : { top: 0 };
-  const floor = down.length && low.top > 0 ? Math.ceil(low.top / high.step) * high.step : 0;
+  const floor = Math.ceil(Math.max(...days.map((day) => sum(day, down)), 0) / high.step) * high.step;
   const y = (value) => top + ((high.top - value) / (high.top + floor)) * (height - top - bottom);
   const slot = (width - left - 8) / days.length;
   const x = (i) => left + slot * (i + 0.5);
+  const broad = Math.min(Math.max(slot * 0.76, 1), 40);
   const marks = [];
   const count = Math.round((high.top + floor) / high.step);
   for (let i = 0; i <= count; i += Math.ceil(count / 8)) {
@@ -114,7 +115,7 @@ function chart(title, days, { lines = {}, bars = {}, down = [] } = {}) {
       const from = down.includes(key) ? -below : above + value;
       if (down.includes(key)) below += value; else above += value;
       marks.push(svg("rect", {
-        class: `series-${Object.keys(lines).length + n}`, x: x(i) - Math.max(slot * 0.38, 0.5), width: Math.max(slot * 0.76, 1),
+        class: `series-${Object.keys(lines).length + n}`, x: x(i) - broad / 2, width: broad,
         y: y(from), height: Math.max(y(from - value) - y(from), 0.5),
       }, svg("title", {}, `${day.day}: ${words[key]} ${figure(value)}`)));
     });
@@ -129,7 +130,7 @@ function chart(title, days, { lines = {}, bars = {}, down = [] } = {}) {
   });
   return h("figure", {},
     h("figcaption", {}, title, keys.length > 1 ? h("span", { class: "legend" }, keys.map((key, n) =>
-      h("span", { class: `key series-${n}` }, words[key]))) : null),
+      (days.some((day) => day[key]) ? h("span", { class: `key series-${n}` }, words[key]) : null))) : null),
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}; the figures stand in the table below` }, marks),
     h("details", {}, h("summary", {}, "the figures"),
       tabled(["day", ...keys.map((key) => ({ text: words[key], number: true }))],

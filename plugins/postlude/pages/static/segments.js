@@ -29,8 +29,8 @@ async function choose(one) {
   const told = await once(() => ask("api/segment/days", { segment: one.id }));
   if (!told || chosen !== one) return;
   $("charts").replaceChildren(
-    chart("Customers in it", told.days, { lines: { customers: "customers" } }),
-    chart("Came and left per day", told.days, { bars: { entered: "came", departed: "left" }, down: ["departed"] }));
+    chart("Customers in it", told.days, { lines: { customers: "customers" }, width: 540 }),
+    chart("Came and left per day", told.days, { bars: { entered: "came", departed: "left" }, down: ["departed"], width: 540 }));
 }
 
 $("overlap").addEventListener("submit", async (event) => {

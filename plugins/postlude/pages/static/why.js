@@ -28,7 +28,7 @@ $("ask").addEventListener("submit", async (event) => {
 });
 
 ask("api/campaigns").then((found) => {
-  $("campaign").append(...found.campaigns.map((name) => h("option", { value: name }, name)));
+  $("campaign").append(...found.campaigns.map((one) => h("option", { value: one.id }, one.name === one.id ? one.id : `${one.name} (${one.id})`)));
   if (!found.may_steer) {
     for (const field of $("ask").elements) field.disabled = true;
     $("help").textContent = "You may not look people up here: that takes the right to edit the DAG deliver.";
