@@ -7,6 +7,7 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import logging
@@ -416,7 +417,8 @@ class Outbox:
         """Write these mails, and while at it the following, unless they are written."""
         if not all([mail.written for mail in mails]):
             for mail in (*mails, *following):
-                mail.written = mail.written or self._write(mail)
+                with contextlib.suppress(Exception):  # what nobody foresaw is raised when it is this mail's turn
+                    mail.written = mail.written or self._write(mail)
 
     def _write(self, mail: Mail) -> Written | PostludeError:
         """The mail, or why it cannot be written: what befalls one is no other's concern."""
