@@ -87,8 +87,8 @@ class Feed:
 
     def _merge(self, rows: dict[str, list[dict[str, Any]]], now: datetime) -> None:
         conn: Connection = self._raw
-        if self._filled:
-            conn.execute(text("truncate " + ", ".join(f"staging_{entity}" for entity in self._filled)))
+        for entity in self._filled:  # a few hundred rows: to truncate would make new files
+            conn.execute(text(f"delete from staging_{entity}"))
         self._filled = [entity for entity in ENTITIES if rows.get(entity)]
         for entity, delivered in rows.items():
             if delivered:

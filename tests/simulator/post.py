@@ -69,6 +69,7 @@ class Post:
     down: list[tuple[datetime, datetime]] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     copies: dict[UUID, int] = field(default_factory=dict)
+    got: dict[str, UUID] = field(default_factory=dict)  # the last mail that an address has got
     reports: list[tuple[datetime, dict[str, Any]]] = field(default_factory=list)
     refused_for_good: set[str] = field(
         default_factory=set
@@ -150,6 +151,7 @@ class Post:
     def _store(self, dot: Dot, person: Person) -> None:
         dot.stored = True
         self.copies[dot.message_id] = self.copies.get(dot.message_id, 0) + 1
+        self.got[dot.address] = dot.message_id
         self.on_stored(dot, self.copies[dot.message_id])
         draw, later = self.random, lambda hours: dot.at + timedelta(hours=self.random.uniform(0.1, hours))
         if person.bouncing:

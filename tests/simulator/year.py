@@ -188,6 +188,8 @@ class Year:
                 continue
             if campaign.id == "feedback_30d" and self.random.random() < 0.5:
                 continue
+            if campaign.id == "shipped_notice" and self.setup.notices < 1 and self.random.random() > self.setup.notices:
+                continue
             if campaign.id == "spring" and not any(
                 0 <= (now.date() - day.date).days < 12 for day in self.calendar.occasions
             ):
@@ -299,7 +301,8 @@ class Year:
             if not idle and not due[1] and (due[0] is None or due[0] > midnight + hour * HOUR):
                 continue
             self.now = max(self.now, midnight + hour * HOUR)
-            self.deliver(2 if due[2] > 3 or self.random.random() < 0.2 else 1)
+            pairs = self.setup.pairs if due[2] > 3 else 0.2
+            self.deliver(2 if pairs == 1 or self.random.random() < pairs else 1)
 
     def deliver(self, workers: int = 2) -> None:
         self.passes += 1
@@ -354,18 +357,14 @@ class Year:
         self.crew.point(name)
 
     def _unsubscribe(self, message: UUID, address: str) -> None:
-        """The public page: one transaction."""
-        event = {"kind": "unsubscribed", "message_id": str(message), "at": self.now.isoformat()}
+        """The public page, by the link in the last mail that came (one transaction); who has got none yet says so to a person."""
+        link = self.post.got.get(address)
+        event = {"kind": "unsubscribed", "message_id": str(link), "at": self.now.isoformat()}
         with self.transaction() as conn:
-            db.run(
-                conn,
-                "80_land_public_event",
-                source="web",
-                key=f"web:unsubscribed:{message}",
-                payload=db.dumps(event),
-                now=self.now,
-            )
-            db.run(conn, "81_suppress_for_message", message=message, now=self.now)
+            if link:
+                key = f"web:unsubscribed:{link}"
+                db.run(conn, "80_land_public_event", source="web", key=key, payload=db.dumps(event), now=self.now)
+            db.run(conn, "81_suppress_for_message", message=link or message, now=self.now)
         self._said_no(address, "unsubscribed")
         self.shop.count("unsubscribed during the hand-over")
 

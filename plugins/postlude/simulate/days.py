@@ -28,6 +28,7 @@ BATCH = 2_000
 ASSUMPTIONS = (
     "orders and returns arrive as punctually as ever: no feed is stale",
     "nobody clicks, answers, complains, unsubscribes or changes their consents; no other system tells anything",
+    "what is recommended with what stays as it was worked out last",
     "every message is accepted; templates are not written, so none fails to be",
     "kill switches in force stay in force, and so do the campaign files",
     "the checks of the data gates pass; the volume gate and its canaries are asked as ever",
