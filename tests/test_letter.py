@@ -8,6 +8,7 @@ from email import message_from_bytes, policy
 import pytest
 
 from postlude import letter, letter_facts, rendering
+from postlude.channels.smtp import _stuffed
 from postlude.message import key_of, to_bytes
 from test_message import MESSAGE
 
@@ -48,6 +49,9 @@ def test_what_nobody_asks_for_is_neither_signed_nor_read() -> None:
         ("tab\tand trailing blank \n", "7bit"),
         ("x" * 990, "7bit"),
         ("x" * 991, "base64"),
+        (f"{'x' * 990}\n{'y' * 990}\n.z", "7bit"),
+        (f"{'x' * 990}\n{'y' * 991}\n", "base64"),
+        ("Far away, From me", "7bit"),
         ("From me to you", "base64"),
         ("Dear\nFrom here", "base64"),
         ("café", "base64"),
@@ -61,6 +65,8 @@ def test_a_body_travels_as_it_is_only_where_nothing_on_the_way_can_change_it(bod
     assert parsed["Content-Transfer-Encoding"] == encoding
     assert parsed.get_content().replace("\r\n", "\n").rstrip("\n") == body.rstrip("\n")
     assert max(map(len, raw.split(b"\r\n"))) <= 998
+    # what the writer says goes over the wire is what a careful look at the bytes would make of them
+    assert (raw.stuffed or raw) == _stuffed(bytes(raw))
 
 
 def test_a_body_that_holds_the_boundary_is_still_one_body() -> None:

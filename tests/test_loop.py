@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from datetime import datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from faulty import START, Killed, Mortal, batch, go_on, put_back, settle_accounts, worker
+from postlude.letter import Desk
 from sink import Sink
 from test_outbox_faults import CORE
 from world import World
@@ -90,3 +93,21 @@ def test_nobody_listening_opens_the_breaker_and_everything_goes_back(world: Worl
     assert counts["relay_down"] == 1 and "sent" not in counts
     assert {state for _, state, _ in world.states()} == {"scheduled"}
     assert world.one("select count(*) from attempts where settled_at is null") == 0
+
+
+def test_a_mail_that_breaks_the_writer_is_met_when_it_is_its_turn_and_not_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: dict[object, int] = {}
+    write = Desk.write
+
+    def broken(desk: Desk, letter: Any, now: datetime) -> Any:
+        if begun.setdefault(letter.message_id, len(begun)) == 7:
+            raise RuntimeError("nobody foresaw this")
+        return write(desk, letter, now)
+
+    monkeypatch.setattr(Desk, "write", broken)
+    with Sink() as sink, pytest.raises(RuntimeError, match="nobody foresaw"):
+        worker(world, sink.url(), START, lanes=LINES).deliver()
+    assert len(begun) == 8
+    assert len(sink.accepted) >= 8 - LINES, "those before it went out"

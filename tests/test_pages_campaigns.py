@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -169,3 +171,14 @@ def test_a_test_goes_to_the_catcher_whatever_the_settings_say(
             settings.cache_clear()
         assert world.one("select count(*) from messages") == 0
         assert [b"[Test]" in entry.raw for entry in sink.ledger] == [True]
+
+
+def test_the_frame_of_a_mail_runs_our_script_alone_and_fetches_nothing(world: World, tmp_path: Path) -> None:
+    """Without an origin no login goes with what it asks for: a script of its own would be refused, and no mail be seen."""
+    pages = Pages(world, tmp_path, "2026-06-01 12:00")
+    shown = pages.get("viewer", "mail-frame")
+    script = shown.partition("<script>")[2].partition("</script>")[0]
+    policy = pages.headers["content-security-policy"]
+    assert f"script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}';" in policy
+    assert "sandbox allow-scripts" in policy and "allow-same-origin" not in policy
+    assert "src=" not in shown and "href=" not in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import re
 import time
 from decimal import Decimal
@@ -11,11 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.numbers import format_currency
 from markupsafe import Markup
 
 from postlude import rendering
 from postlude.errors import InputError
-from postlude.rendering import CONTEXT, Content, RenderError, TemplateFault, check, mjml, names, render, samples
+from postlude.rendering import (
+    CONTEXT,
+    Content,
+    RenderError,
+    TemplateFault,
+    check,
+    mjml,
+    names,
+    render,
+    samples,
+    sandbox,
+)
 from postlude.rendering import source as sources
 
 SHIPPED = [
@@ -645,3 +658,19 @@ def test_a_theme_with_mistakes_tells_all_of_them_with_lines(tmp_path: Path) -> N
         rendering.load_theme(path)
     assert {fault.key for fault in error.value.faults} == {"colours.accent", "shop.privcy_url", "shop.privacy_url"}
     assert all(fault.line for fault in error.value.faults)
+
+
+@pytest.mark.parametrize(
+    "locale", ["en", "de", "de-CH", "fr", "es", "pl", "pt-BR", "ko", "ja", "ar", "hi", "sv", "en-IN"]
+)
+def test_money_is_written_as_babel_writes_it(locale: str) -> None:
+    draw = random.Random(locale)
+    for currency in ("EUR", "USD", "KRW", "JPY", "CHF", "KWD"):
+        for _ in range(25):
+            amount = (
+                draw.choice([-1, 1, 1, 1])
+                * Decimal(draw.randrange(10 ** draw.randrange(1, 14)))
+                / draw.choice([1, 10, 100, 1000])
+            )
+            wanted = format_currency(amount or 0, currency, locale=sandbox.babel_locale(locale))
+            assert sandbox._format_money(amount, currency, locale) == wanted, (amount, currency)

@@ -123,13 +123,17 @@ def marketers_page(page: Page, airflow: str, name: str) -> None:
         frame.locator("#campaign").select_option("win_back")
     elif name == "segments":
         frame.locator("#list button").first.click()
+        frame.locator("#charts figure").first.wait_for()
     elif name == "wizard":
         frame.locator("#pattern").select_option("win_back")
         frame.locator("#id").fill("spring_back")
         frame.locator("#draft button").click()
+        frame.locator("#words li").first.wait_for()
+        frame.locator("h1").scroll_into_view_if_needed()
     elif name == "customers":
         frame.locator("#wanted").fill("17")
         frame.locator("#find button").click()
+        frame.locator("#timeline td").first.wait_for()
     page.wait_for_timeout(1500)
     save(page, name)
 

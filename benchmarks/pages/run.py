@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -109,7 +110,7 @@ def rows(engine: Engine, people: int, messages: int, statements: tuple[str, ...]
     values: dict[str, Any] = {
         "now": NOW,
         "people": people,
-        "each": max(1, round(messages / people / 4)),
+        "each": max(1, ceil(messages / people / 4)),
         "campaigns": list(CAMPAIGNS),
     }
     for statement in statements:

@@ -12,8 +12,15 @@ with without_shipments as materialized (
     from sources as s
     where
         cast(:event as text) = 'delivered'
+        and (cast(:customer as bigint) is null or s.source_id in (select o.source_id from orders as o where o.customer_id = cast(:customer as bigint)))
         and not case
-            -- mostly one of the newest orders tells; else all are asked
+            -- mostly one of the customer's, or of the newest, orders tells; else all are asked
+            when exists (
+                select 1
+                from orders as o
+                inner join shipments as p on o.order_id = p.order_id
+                where o.customer_id = cast(:customer as bigint) and o.source_id = s.source_id
+            ) then true
             when exists (
                 select 1
                 from (select o.order_id from orders as o where o.source_id = s.source_id order by o.placed_at desc limit 1000) as o

@@ -328,5 +328,5 @@ haunted as (
     returning g.message_id
 )
 
-select c.message_id, c.state, c.reason, c.attempt, c.max_attempts, c.template
+select c.message_id, cast(c.message_id as text) as key, c.state, c.reason, c.attempt, c.max_attempts, c.template
 from claimed as c

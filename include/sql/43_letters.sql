@@ -6,6 +6,7 @@
 -- re-run  safe: only reads
 select
     m.message_id,
+    cast(m.message_id as text) as key,
     m.campaign_id,
     m.step_id,
     m.template,

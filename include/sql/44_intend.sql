@@ -83,4 +83,4 @@ update attempts as a
 set handed_over_at = :now
 from mine
 where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
-returning a.message_id
+returning cast(a.message_id as text) as message_id

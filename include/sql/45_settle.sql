@@ -38,4 +38,4 @@ update attempts as a
 set settled_at = :now, outcome = mine.outcome, scope = mine.scope, reply = mine.reply
 from mine
 where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
-returning a.message_id
+returning cast(a.message_id as text) as message_id

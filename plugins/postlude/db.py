@@ -196,7 +196,7 @@ class Pipe:
         try:
             with self._raw.pipeline():
                 cursors = [self._raw.execute(_driver_sql(name), params, prepare=True) for name, params in statements]
-            return [[row[0] for row in cursor] if cursor.description else [] for cursor in cursors]
+            return [[row[0] for row in cursor.fetchall()] if cursor.description else [] for cursor in cursors]
         except psycopg.OperationalError as error:
             if self._raw.closed or self._raw.broken:
                 raise Unavailable(f"the database does not answer: {str(error).splitlines()[0]}") from error

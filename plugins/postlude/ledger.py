@@ -27,9 +27,10 @@ class LostClaim(PostludeError):
 
 
 class Claim(Protocol):
-    """The part of a claimed row that names the claim."""
+    """The part of a claimed row that names the claim. key: the id as text."""
 
     message_id: UUID
+    key: str
     attempt: int
 
 
@@ -162,12 +163,12 @@ class Ledger:
             return
         kept, settled = self._transaction(intents, settlements)
         for intent in intents:
-            intent.kept = intent.claim.message_id in kept
+            intent.kept = intent.claim.key in kept
         for settlement in settlements:
-            settlement.settled = settlement.claim.message_id in settled
+            settlement.settled = settlement.claim.key in settled
             self._told(settlement)
 
-    def _transaction(self, intents: list[Intent], settlements: list[Settlement]) -> tuple[set[UUID], set[UUID]]:
+    def _transaction(self, intents: list[Intent], settlements: list[Settlement]) -> tuple[set[str], set[str]]:
         now = self._clock()
         statements = []
         if intents:
@@ -194,14 +195,14 @@ class Ledger:
             raise
         kept = set(found[0]) if intents else set()
         settled = set(found[bool(intents)]) if settlements else set()
-        if refused := [intent for intent in intents if intent.claim.message_id not in kept]:
+        if refused := [intent for intent in intents if intent.claim.key not in kept]:
             with db.transaction(self._engine) as conn:
                 self._obey(refused, conn)
         return kept, settled
 
     def _intents(self, intents: list[Intent], now: datetime) -> dict[str, Any]:
         return {
-            "ids": db.array([i.claim.message_id for i in intents]),
+            "ids": db.array([i.claim.key for i in intents]),
             "attempts": db.array([i.claim.attempt for i in intents]),
             "hashes": db.array([i.content_hash for i in intents]),
             "codes": [i.coupon for i in intents] if any(i.coupon for i in intents) else db.array(["null"] * len(intents)),
@@ -219,16 +220,16 @@ class Ledger:
         return {"rows": f"[{kept}]", "worker": self._worker, "now": now}
 
     def _settlements(self, settlements: list[Settlement], now: datetime) -> dict[str, Any]:
-        keys = [str(s.claim.message_id) for s in settlements]
         rows = [
             {
-                "message_id": key,
+                "message_id": s.claim.key,
                 "attempt": s.claim.attempt,
                 **{name: value for name, value in s.fields.items() if value is not None},
             }
-            for key, s in zip(keys, settlements, strict=True)
+            for s in settlements
         ]
-        return {"ids": db.array(keys), "rows": db.dumps(rows), "worker": self._worker, "now": now}
+        ids = db.array([s.claim.key for s in settlements])
+        return {"ids": ids, "rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:

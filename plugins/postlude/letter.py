@@ -210,7 +210,7 @@ class Links(dict[str, Any]):
     """The links of a message, each signed when it is asked for: a signature costs, and few mails have all of them."""
 
     def __init__(self, letter: Row[Any], theme: rendering.Theme) -> None:
-        self._letter, self._key, self.shop = letter, str(letter.message_id), theme.shop
+        self._letter, self._key, self.shop = letter, letter.key, theme.shop
 
     def __missing__(self, name: str) -> Any:
         if name == "unsubscribe":

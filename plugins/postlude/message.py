@@ -445,7 +445,11 @@ class Wire(bytes):
     stuffed: bytes | None = None
 
 
-_PART = b"\r\nContent-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n%b"
+_PART = {
+    (kind, way): b"\r\nContent-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n" % (kind, way)
+    for kind in (b"plain", b"html")
+    for way in (b"7bit", b"base64")
+}
 
 
 def to_bytes(message: Message) -> Wire:
@@ -479,8 +483,8 @@ def to_bytes(message: Message) -> Wire:
     else:
         line = b"\r\n--" + mark
         kind, html = _encoded(message.html, mark)
-        plain, rich = _PART % (b"plain", encoding, text), _PART % (b"html", kind, html)
-        raw = Wire(b"".join((head.encode(), line, plain, line, rich, line, b"--\r\n")))
+        plain, rich = _PART[b"plain", encoding], _PART[b"html", kind]
+        raw = Wire(b"".join((head.encode(), line, plain, text, line, rich, html, line, b"--\r\n")))
         bodies = tuple(data for way, data in ((encoding, text), (kind, html)) if way == b"7bit")  # base64 has no dots
     if any(data[:1] == b"." or b"\n." in data for data in bodies):
         raw.stuffed = raw.replace(b"\r\n.", b"\r\n..")

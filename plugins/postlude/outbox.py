@@ -7,8 +7,8 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import hashlib
 import logging
 import select
 import threading
@@ -18,26 +18,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from postlude import claims as about_products
-from postlude import db, freshness, letter_extras, letter_facts, pace, rendering, switch
+from postlude import db, freshness, pace, switch, written
 from postlude.breaker import Breaker
 from postlude.calendar import Calendar
 from postlude.campaign import Campaign
 from postlude.channels import INTEND, Channel, Send
-from postlude.errors import InputError, PostludeError, Refused
+from postlude.claims import ClaimOutdated
+from postlude.errors import InputError
 from postlude.lanes import Lanes
 from postlude.ledger import Intent, Ledger, Settlement
-from postlude.letter import Desk, definition_of
 from postlude.loop import Loop
-from postlude.message import Message, Outcome, frozen, thawed, to_bytes
+from postlude.message import Message, Outcome, frozen
 from postlude.quotas import Quotas
 from postlude.retries import blameless, next_try
 from postlude.settings import settings
+from postlude.written import AHEAD, Mail, Written
 
 log = logging.getLogger(__name__)
 
@@ -56,30 +56,8 @@ WALK = text(
     "set_config('plan_cache_mode', 'force_generic_plan', true)"
 )
 
-# so many mails are written at a time: one after the other is done sooner than each between other work
-AHEAD = 64
-
-
-class Written(NamedTuple):
-    """A mail as it goes out."""
-
-    message: Message
-    coupon: str | None
-    raw: bytes
-    content_hash: str
-
 
 @dataclass(eq=False, slots=True)
-class Mail:
-    """A claim, what its template needs to know, and where its batch is written; then the mail, or why there is none."""
-
-    claim: Row[Any]
-    letter: Row[Any]
-    desk: Desk
-    written: Written | PostludeError | None = None
-
-
-@dataclass(frozen=True)
 class Parcel:
     """A message ready to be handed over, with what it came from."""
 
@@ -264,7 +242,8 @@ class Outbox:
             no_place = self.quotas.share_out(
                 conn, self.channel_name, [row.message_id for row in judged if row.state == "sending"], now
             )
-        judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
+        if no_place:
+            judged = [_put_off(row) if row.message_id in no_place else row for row in judged]
         with self._counting:
             for row in judged:
                 if row.state != "sending":
@@ -341,21 +320,9 @@ class Outbox:
     def _mails(self, claims: list[Row[Any]]) -> list[Mail]:
         if not claims:
             return []
-        desk = Desk()  # whatever was edited meanwhile holds from this batch on
-        uses = {name: desk.speaks_of(name, self.channel_name) for name in {claim.template for claim in claims}}
-        desk.read = frozenset(part for paths in uses.values() for part in letter_facts.parts(paths))
-        speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
         with db.transaction(self.engine) as conn:
             conn.execute(WALK, {"sort": "on"})
-            ids = [claim.message_id for claim in claims]
-            rows = db.run(conn, "43_letters", ids=db.array(ids), facts=sorted(desk.read), now=self.clock()).all()
-            more = letter_extras.of(conn, rows, speaks, self.clock())
-            desk.goods = about_products.catalogue(conn, rows)
-        for row in rows:
-            definition_of(row)
-            desk.extras[row.message_id] = rendering.plain(more.get(row.message_id, {}))
-        letters = {row.message_id: row for row in rows}
-        return [Mail(claim, letters[claim.message_id], desk) for claim in claims]
+            return written.read(conn, claims, self.channel_name, self.clock())
 
     def _hand_over(self, send: Send, mail: Mail) -> None:
         if not (parcel := self._prepare(mail)):
@@ -392,19 +359,19 @@ class Outbox:
         if later := self._pace.take(provider):
             self._finish(claim, "scheduled", "provider_pace", provider, None, later, more_attempts=1)
             return None
-        written = mail.written or self._write(mail)
-        if isinstance(written, InputError):
+        mail.write(self.clock())
+        if isinstance(mail.written, InputError):
             # the file is at fault, not the person: nothing is lost while somebody mends it
-            self.faults.append(str(written))
+            self.faults.append(str(mail.written))
             again = self.clock() + timedelta(hours=1)
-            self._finish(claim, "scheduled", "template_fault", str(written), None, again, more_attempts=1)
+            self._finish(claim, "scheduled", "template_fault", str(mail.written), None, again, more_attempts=1)
             return None
-        if isinstance(written, PostludeError):
+        if not isinstance(mail.written, Written):
             # this one person cannot get this message; everybody else can
-            outdated = isinstance(written, about_products.ClaimOutdated)
-            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(written), None)
+            outdated = isinstance(mail.written, ClaimOutdated)
+            self._finish(claim, "skipped", "claim_outdated" if outdated else "cannot_render", str(mail.written), None)
             return None
-        message, coupon, raw, content_hash = written
+        message, coupon, raw, content_hash = mail.written
         intent = Intent(claim, letter, content_hash, coupon)
         if letter.kind == "transactional" and not letter.kept_letter:
             intent.keep = {"letter": db.dumps(frozen(message)), "raw": bytes(raw)}
@@ -414,20 +381,8 @@ class Outbox:
         """Write these mails, and while at it the following, unless they are written."""
         if not all([mail.written for mail in mails]):
             for mail in (*mails, *following):
-                mail.written = mail.written or self._write(mail)
-
-    def _write(self, mail: Mail) -> Written | PostludeError:
-        """The mail, or why it cannot be written: what befalls one is no other's concern."""
-        letter, desk = mail.letter, mail.desk
-        try:
-            if letter.kept_letter:
-                message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
-            else:
-                message, coupon = desk.write(letter, self.clock())
-                raw = desk.signed(message, to_bytes(message))
-        except (rendering.RenderError, Refused, InputError) as error:
-            return error.with_traceback(None)
-        return Written(message, coupon, raw, hashlib.sha256(raw).hexdigest())
+                with contextlib.suppress(Exception):  # what nobody foresaw is raised when it is this mail's turn
+                    mail.write(self.clock())
 
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """Settle what became of a hand-over, and learn from it."""

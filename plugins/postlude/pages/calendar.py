@@ -154,6 +154,15 @@ def _draft(conn: Connection, deps: Deps, change: Change, by: str) -> Any:
         return calendar.propose(conn, change.edits, by=by, why=change.why, base=change.base, now=deps.clock())
     except Conflict as conflict:
         raise _conflict(conflict) from None
+    except InputError as error:
+        if len(change.edits) > 1:
+            raise
+        # whoever makes one edit knows which
+        words = [
+            fault.message if fault.key in ("", change.edits[0].get("do")) else f"{fault.key}: {fault.message}"
+            for fault in error.faults
+        ]
+        raise InputError("; ".join(words)) from None
 
 
 def _conflict(conflict: Conflict) -> HTTPException:

@@ -172,7 +172,7 @@ def bounded(tree: nodes.Template) -> nodes.Template:
 
 @lru_cache(maxsize=4096, typed=True)
 def _format_money(amount: Any, currency: str, locale: str) -> str:
-    value = Decimal(str(amount))
+    value = Decimal(str(amount)) or Decimal(0)  # nobody owes minus nothing
     shape = _shape_of_money(currency, locale)
     if shape and not value.is_signed() and value < _MOST_MONEY:
         before, digits, symbols, after = shape

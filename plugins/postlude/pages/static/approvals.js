@@ -9,7 +9,7 @@ function hours(from, to) {
 
 function counts(words, found) {
   const parts = Object.entries(found || {}).sort(([one], [other]) => one.localeCompare(other));
-  return h("li", {}, `${words}: ${parts.slice(0, 10).map(([name, count]) => `${name} ${figure(count)}`).join(", ")}${
+  return h("li", {}, `${words}: ${parts.slice(0, 10).map(([name, count]) => `${name}: ${figure(count)}`).join(", ")}${
     parts.length > 10 ? `, and ${parts.length - 10} more` : ""}`);
 }
 
@@ -50,7 +50,7 @@ function request(one, now) {
           h("li", {}, `${figure(facts.departed)} are no longer in it`),
           h("li", {}, `${figure(facts.known)} had mail of this campaign planned before`))
           : h("p", {}, "There is none before this one."),
-        h("ul", { class: "words" }, counts("per step", facts.steps), counts("customers per shop", facts.shops), counts("per day", facts.days)))),
+        h("ul", { class: "words" }, counts("per step", facts.steps), counts("customers per shop", facts.shops), counts("per day", Object.fromEntries(Object.entries(facts.days || {}).map(([day, count]) => [day.slice(5), count])))))),
     one.sample.length === 0 ? null : h("details", { open: true }, h("summary", {}, `${one.sample.length} of them`),
       tabled(["customer", "step", "in since", "last order", { text: "orders", number: true }],
         one.sample.map((person) => [String(person.customer), person.step,

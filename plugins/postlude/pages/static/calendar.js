@@ -4,6 +4,7 @@ const KINDS = ["sent", "planned", "held", "forecast"];
 const WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const KEYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const MOST = 4; // campaigns that are shown on a day of the month
 const SHORT_OF = { sent: "sent", planned: "planned", held: "held", forecast: "forecast" };
 
 let state = null; // as the server told it
@@ -32,6 +33,7 @@ function span() {
 
 async function load() {
   const [first, last] = span();
+  $("view").before($("error"));
   const told = await once(() => ask(`api/calendar?first=${first}&last=${last}`));
   if (!told) return;
   state = told;
@@ -114,7 +116,18 @@ function cell(day) {
   },
   h("span", { class: "number" }, String(Number(day.day.slice(8)))),
   marks(day),
-  counts.map(([id, sum]) => lines(day, id, sum)));
+  few(day, counts));
+}
+
+/** The campaigns with the most messages; the others in a line that leads to the week. */
+function few(day, counts) {
+  if (counts.length <= MOST + 1) return counts.map(([id, sum]) => lines(day, id, sum));
+  const all = ([, sum]) => KINDS.reduce((most, kind) => Math.max(most, sum[kind] || 0), 0);
+  const big = new Set([...counts].sort((one, other) => all(other) - all(one)).slice(0, MOST));
+  const rest = counts.filter((one) => !big.has(one));
+  return [...counts.filter((one) => big.has(one)).map(([id, sum]) => lines(day, id, sum)),
+    h("button", { type: "button", class: "link more", title: rest.map(([id, sum]) => `${nameOf(id)}: ${said(sum)}`).join("\n"),
+      onclick: () => { anchor = day.day; focused = day.day; look("week"); scrollTo(0, 0); } }, `and ${rest.length} more`)];
 }
 
 /** A campaign's counts on a day; its planned steps can be dragged. bare: its name stands beside them. */
@@ -233,7 +246,8 @@ function field(name, words, options, first) {
   if (options && options.length === 0 && !first) return h("label", {}, words, h("select", { name, required: true }, h("option", { value: "" }, "there is none")));
   if (options) return h("label", {}, words, h("select", { name }, first ? h("option", { value: first[0] }, first[1]) : null, options.map(([value, text]) => h("option", { value }, text))));
   const type = { date: "date", from: "date", until: "date", on: "date", at: "time", opens: "time", closes: "time", most: "number", on_day: "number" }[name] || "text";
-  return h("label", {}, words, h("input", { name, type, min: type === "number" ? "0" : null, autocomplete: "off", required: !words.includes("(") }));
+  const id = name === "id" ? { pattern: "[a-z][a-z0-9_]{1,47}", title: "lower-case letters, digits and _, e.g. summer_sale", maxlength: "48" } : {};
+  return h("label", {}, words, h("input", { ...id, name, type, min: type === "number" ? "0" : null, autocomplete: "off", required: !words.includes("(") }));
 }
 
 function fields(values = {}) {
@@ -335,6 +349,7 @@ $("edit").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("done").textContent = "";
   const mine = { edits: edits(), why: $("why").value, base: state.base };
+  $("edit").after($("error")); // what is wrong stands by the form
   $("contract").hidden = true;
   const words = await once(() => ask("api/calendar/draft", mine));
   if (!words) { await overtaken(); return; }
@@ -379,6 +394,7 @@ async function overtaken() {
   draft = null;
   $("contract").hidden = true;
   await load();
+  $("edit").after($("error"));
   $("error").textContent = told;
   $("error").scrollIntoView({ block: "nearest" });
 }
@@ -433,11 +449,14 @@ $("back").addEventListener("click", () => turn(-1));
 $("on").addEventListener("click", () => turn(1));
 $("now").addEventListener("click", () => { anchor = state.today; focused = state.today; load(); });
 $("only").addEventListener("change", draw);
-$("views").addEventListener("change", () => {
-  view = document.querySelector("input[name=view]:checked").value;
+function look(wanted) {
+  view = wanted;
+  document.querySelector(`input[name=view][value=${view}]`).checked = true;
   for (const id of ["back", "now", "on"]) $(id).disabled = view === "history";
   if (view === "history") showHistory(); else load();
-});
+}
+
+$("views").addEventListener("change", () => look(document.querySelector("input[name=view]:checked").value));
 
 $("forecast").addEventListener("click", async () => {
   const started = await once(() => ask("api/calendar/forecast", {}));

@@ -1,5 +1,8 @@
 "use strict";
 
+/** What is stored of a campaign: those with something come first where all are asked about. */
+const told = (one) => one.lines.filter((line) => line.verdict === "fact").length;
+
 function person(found, asOf) {
   const known = [
     found.stage ? `stage ${found.stage.replace("_", " ")}` : "no counted order",
@@ -10,7 +13,7 @@ function person(found, asOf) {
   return h("div", {},
     h("h1", { tabindex: "-1" }, `Customer ${found.customer_id} of ${found.source}`),
     h("p", { class: "soft" }, `As of ${instant(asOf)}: ${known}.`),
-    found.campaigns.map(traced));
+    [...found.campaigns].sort((one, other) => told(other) - told(one)).map(traced));
 }
 
 $("ask").addEventListener("submit", async (event) => {

@@ -1,0 +1,73 @@
+"""From claimed rows to mails as they go out: read for a batch at once, written one by one, many in a row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row
+
+from postlude import claims as about_products
+from postlude import db, letter_extras, letter_facts, rendering
+from postlude.errors import InputError, PostludeError, Refused
+from postlude.letter import Desk, definition_of
+from postlude.message import Message, thawed, to_bytes
+
+# so many mails are written at a time: one after the other is done sooner than each between other work
+AHEAD = 64
+
+
+class Written(NamedTuple):
+    """A mail as it goes out."""
+
+    message: Message
+    coupon: str | None
+    raw: bytes
+    content_hash: str
+
+
+@dataclass(eq=False, slots=True)
+class Mail:
+    """A claim, what its template needs to know, and where its batch is written; then the mail, or why there is none."""
+
+    claim: Row[Any]
+    letter: Row[Any]
+    desk: Desk
+    written: Written | PostludeError | None = None
+
+    def write(self, now: datetime) -> None:
+        """Once. What befalls this mail is no other's concern; what was handed over before, answer lost, is not written anew."""
+        if self.written:
+            return
+        letter, desk = self.letter, self.desk
+        try:
+            if letter.kept_letter:
+                message, coupon, raw = thawed(letter.kept_letter), letter.coupon_code, bytes(letter.kept_raw)
+            else:
+                message, coupon = desk.write(letter, now)
+                raw = desk.signed(message, to_bytes(message))
+        except (rendering.RenderError, Refused, InputError) as error:
+            self.written = error.with_traceback(None)
+        else:
+            self.written = Written(message, coupon, raw, hashlib.sha256(raw).hexdigest())
+
+
+def read(conn: Connection, claims: Sequence[Row[Any]], channel: str, now: datetime) -> list[Mail]:
+    """What the templates of these claims ask for, as far as they ask."""
+    desk = Desk()  # whatever was edited meanwhile holds from this batch on
+    uses = {name: desk.speaks_of(name, channel) for name in {claim.template for claim in claims}}
+    desk.read = frozenset(part for paths in uses.values() for part in letter_facts.parts(paths))
+    speaks = {name: {path.partition(".")[0].removesuffix("[]") for path in paths} for name, paths in uses.items()}
+    ids = db.array([claim.message_id for claim in claims])
+    rows = db.run(conn, "43_letters", ids=ids, facts=sorted(desk.read), now=now).all()
+    more = letter_extras.of(conn, rows, speaks, now)
+    desk.goods = about_products.catalogue(conn, rows)
+    desk.extras = {message_id: rendering.plain(found) for message_id, found in more.items()}
+    for row in rows:
+        if row.definition:
+            definition_of(row)
+    letters = {row.message_id: row for row in rows}
+    return [Mail(claim, letters[claim.message_id], desk) for claim in claims]
