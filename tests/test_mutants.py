@@ -63,7 +63,7 @@ MUTANTS = {
         "a lost answer is tried again",
         (("45_settle", "state = t.state,", "state = case when t.state = 'unknown' then 'scheduled' else t.state end,"),
          ("45_settle", "handed_over_at = case when t.state in ('sent', 'unknown') then", "handed_over_at = case when t.state = 'sent' then")),
-        ("I1", "I8"),
+        ("I1", "I2", "I8"),  # I2: what I1 is to marketing, for transactional mail
     ),
     "no_freshness": Mutant(
         "a silent feed is believed",
@@ -169,13 +169,11 @@ def test_the_simulator_kills_the_mutant(
     pytest.fail(f"{name} lives: {mutant.what}, and nobody noticed in {len(SEEDS)} runs of {WORLD['days']} days")
 
 
-def test_no_lock_is_killed_by_the_threads_that_deliver_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that take turns never meet inside a transaction: this mutant outlives any simulated year (R107)."""
+def test_no_lock_is_killed_by_two_workers_who_want_the_same_people(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that take turns never meet inside a transaction: this mutant outlives any simulated year (R107). Threads meet there by
+    chance, on a busy machine hardly ever; two open transactions do so each time."""
     breaking(monkeypatch, (("40_lock_due", "for no key update skip locked", ""),))
-    world = World(engine)
-    test_pressure.press(world, {"caps": []})
     with pytest.raises(AssertionError):
-        for _ in range(5):
-            test_pressure.test_four_workers_at_once_exceed_no_cap(world)
-            test_pressure.forget(world)
-            world.do("truncate customers cascade")
+        test_pressure.test_two_workers_never_hold_the_same_customer(World(engine))

@@ -160,11 +160,11 @@ def test_many_small_worlds_of_any_kind(setup: Setup, fresh: Fresh, tmp_path: Pat
 @pytest.mark.timeout(3600)
 def test_a_year_of_a_shop_in_which_everything_goes_wrong(fresh: Fresh, tmp_path: Path) -> None:
     """POSTLUDE_SIM_SEED, _CUSTOMERS and _DAYS change it; the seed of a failure replays it exactly."""
-    # thousands of people who order 0.5 to 5.5 times a year; two rounds of deliveries a day, in larger batches
+    # thousands of people who order 0.6 to 6.4 times a year; two rounds of deliveries a day, in larger batches
     setup = Setup(
         SEED or "1", days=int(os.environ.get("POSTLUDE_SIM_DAYS", "365")), quiet=25, hours=(5, 10, 14, 19, 22), passes=2,
-        customers=int(os.environ.get("POSTLUDE_SIM_CUSTOMERS", "2000")), noon_feed=300, occasions_every=120, pace=0.3,
-        batches=(40, 100), pairs=0.4, notices=0.6,
+        customers=int(os.environ.get("POSTLUDE_SIM_CUSTOMERS", "2000")), noon_feed=300, occasions_every=120, pace=0.35,
+        batches=(40, 100), pairs=0.5,
     )  # fmt: skip
     story = simulate(setup, fresh(), tmp_path)
     happened([story], {} if SEED else SOMETIMES | IN_A_YEAR)

@@ -41,7 +41,6 @@ class Setup:
     hours: tuple[int, ...] = (5, 7, 9, 11, 13, 15, 17, 19, 21, 23)  # of deliveries (UTC), where something is due
     passes: int = 0  # so many of the hours each day, drawn; 0: all of them
     pairs: float = 1  # how often two workers share a delivery that is worth it
-    notices: float = 1  # on how many of the days the plan of the shipping notices runs
     noon_feed: int = 1000  # of a thousand days: the feed tells more at noon, which no plan has seen
     occasions_every: int = 90  # days
 

@@ -188,8 +188,6 @@ class Year:
                 continue
             if campaign.id == "feedback_30d" and self.random.random() < 0.5:
                 continue
-            if campaign.id == "shipped_notice" and self.setup.notices < 1 and self.random.random() > self.setup.notices:
-                continue
             if campaign.id == "spring" and not any(
                 0 <= (now.date() - day.date).days < 12 for day in self.calendar.occasions
             ):
