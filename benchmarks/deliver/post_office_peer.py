@@ -31,31 +31,28 @@ def main() -> None:
     from post_office.models import EmailTemplate
 
     call_command("migrate", verbosity=0)
-    # the same mail: what Postlude rendered for one person, with a name and a list to fill in
-    items = "{% for item in items %}<p>{{ item }}</p>{% endfor %}"
-    html = (
-        "<p>Hello {{ name }}</p>"
-        + items
-        + "{% verbatim %}"
-        + Path(job["html"]).read_text(encoding="utf-8")
-        + "{% endverbatim %}"
+    letter = json.loads(Path(job["letter"]).read_text(encoding="utf-8"))
+    EmailTemplate.objects.create(
+        name="bench", subject=letter["subject"], content=letter["text"], html_content=letter["html"]
     )
-    plain = "Hello {{ name }}, " + Path(job["text"]).read_text(encoding="utf-8")
-    EmailTemplate.objects.create(name="bench", subject="We miss you, {{ name }}", content=plain, html_content=html)
     template = EmailTemplate.objects.get(name="bench")
-    context = {"name": "Bo", "items": ["a", "b", "c", "d", "e"]}
     mail.send_many(
         [
             {
                 "sender": "news@shop.example",
                 "recipients": [f"c{n}@customers.example"],
                 "template": template,
-                "context": context,
+                "context": {
+                    **letter["context"],
+                    "customer": {**letter["context"]["customer"], "first_name": f"Bo {n}"},
+                },
                 "render_on_delivery": True,
             }
             for n in range(job["messages"])
         ]
     )
+    print("ready", flush=True)
+    sys.stdin.readline()
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.time()
     from post_office.mail import send_queued
 

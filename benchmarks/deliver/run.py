@@ -39,7 +39,7 @@ from postlude import db, letter_facts, message, outbox
 from postlude.calendar import load_calendar
 from postlude.campaign import load_campaign
 from postlude.channels import smtp
-from postlude.letter import Desk
+from postlude.letter import Desk, Links
 from postlude.settings import settings
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -227,28 +227,59 @@ def fill(url: URL, name: str, messages: int, template: str = "bench/letter") -> 
     engine.dispose()
 
 
-def one_mail(url: URL, name: str) -> tuple[bytes, str, str]:
-    """One of the messages: its bytes, HTML and text."""
+def one_mail(url: URL, name: str) -> tuple[bytes, str, dict[str, Any]]:
+    """One of the messages: its bytes and HTML; and for the peer the letter as it would write it."""
     engine = db.engine(url.set(database=name))
     with engine.begin() as conn:
         some = conn.scalar(text("select message_id from messages limit 1"))
         letter = db.run(conn, "43_letters", ids=[some], facts=letter_facts.PARTS, now=NOW).one()
     engine.dispose()
-    mail, _ = Desk().write(letter, NOW)
-    return message.to_bytes(mail), mail.html, mail.text
+    desk = Desk()
+    mail, _ = desk.write(letter, NOW)
+    template = desk._template(letter.template, letter.locale, letter.source_id)
+    form = desk._form(letter)
+    values = desk._context(letter, form, Links(letter, form.house.theme), None, NOW, template.uses)
+    values |= {
+        "shop": template.shop,
+        "subject": mail.subject,
+        "preheader": mail.subject,
+        "locale": "en",
+        "direction": "ltr",
+    }
+    parts = {part: django_source(getattr(template, part).source.text) for part in ("subject", "html", "text")}
+    return message.to_bytes(mail), mail.html, {**parts, "context": values}
 
 
-def post_office(python: str, home: Path, messages: int, url: URL, admin: Any) -> dict[str, float]:
+def django_source(source: str) -> str:
+    """The same template in Django's language: it has no money, and gets its dates as texts."""
+    source = re.sub(r"\{([{%])\s*(.*?)\s*([}%])\}", r"{\1 \2 \3}", source, flags=re.DOTALL)
+    source = re.sub(r"\{\{ \('([^']*)' ~ ([\w.]+)\)", r"\1{{ \2", source)
+    source = re.sub(r"\|money\([^)]*\)", "|floatformat:2", source)
+    return re.sub(r"\|truncate\((\d+)\)", r"|truncatechars:\1", re.sub(r"\|(date|url)\b(\([^)]*\))?", "", source))
+
+
+def post_office(
+    python: str, home: Path, messages: int, url: URL, admin: Any, letter: dict[str, Any]
+) -> dict[str, float]:
     admin.execute(text('drop database if exists "peer" with (force)'))
     admin.execute(text('create database "peer"'))
+    (home / "letter.json").write_text(json.dumps(letter, default=str), encoding="utf-8")
+    postmaster = int((home / "data" / "postmaster.pid").read_text().split()[0])
     with sink() as (port, _):
         job = {
-            "host": url.query["host"], "user": url.username, "port": port, "messages": messages, "html": str(home / "html"),
-            "text": str(home / "text"),
+            "host": url.query["host"], "user": url.username, "port": port, "messages": messages, "letter": str(home / "letter.json"),
         }  # fmt: skip
         script = Path(__file__).with_name("post_office_peer.py")
-        told = subprocess.run([python, str(script), json.dumps(job)], check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(told.splitlines()[-1]))
+        peer = subprocess.Popen(
+            [python, str(script), json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert peer.stdin and peer.stdout
+        peer.stdout.readline()  # everything is queued
+        used = cpu_of(postmaster)
+        told = peer.communicate("go\n")[0]
+        time.sleep(0.2)
+        used = cpu_of(postmaster) - used
+    return {**json.loads(told.splitlines()[-1]), "postgres": used / messages}
 
 
 def main() -> None:
@@ -280,11 +311,9 @@ def main() -> None:
     try:
         version = admin.scalar(text("show server_version"))
         fill(url, "small", args.messages, args.template)
-        raw, html, plain = one_mail(url, "small")
+        raw, html, letter = one_mail(url, "small")
         mail = home / "mail"
         mail.write_bytes(raw.replace(b"\r\n", b"\n"))
-        (home / "html").write_text(html, encoding="utf-8")
-        (home / "text").write_text(plain, encoding="utf-8")
         print(
             f"Python {platform.python_version()}, PostgreSQL {version} (durable commits), {os.cpu_count()} cores, "
             f"load {os.getloadavg()[0]:.1f}; HTML {len(html.encode()):,} bytes, message {len(raw):,} bytes; "
@@ -313,10 +342,12 @@ def main() -> None:
             )
             print(f"CPU per message, {args.large:,} against {args.messages:,}: {ratio:.2f}")
         if args.post_office:
-            peer = post_office(args.post_office, home, min(args.messages, 2_000), url, admin)
+            peer = post_office(args.post_office, home, min(args.messages, 2_000), url, admin, letter)
             _print(f"django-post_office {peer.pop('version')}", [peer], top)
             print(
-                f"Postlude against django-post_office: {statistics.median(s['rate'] for s in singles) / peer['rate']:.1f}"
+                f"Postlude against django-post_office: {statistics.median(s['rate'] for s in singles) / peer['rate']:.1f}; "
+                f"messages for a second of CPU of sender and PostgreSQL: "
+                f"{(peer['sender'] + peer['postgres']) / statistics.median(s['sender'] + s['postgres'] for s in singles):.1f}"
             )
     finally:
         admin.close()
