@@ -259,7 +259,7 @@ def test_a_broken_file_or_table_takes_no_other_campaign_along(folder: Path, monk
     shipped = {file.stem for file in (settings().include / "campaigns").glob("*.yml")}
     plan = load_calendar(Path(__file__).resolve().parents[1] / "include" / "calendar.yml")
     # feedback_30d reads that table
-    assert {campaign.id for campaign in pipeline._sound_campaigns(plan, at("2026-11-20"))} == shipped - {
+    assert {campaign.id for campaign in pipeline.sound_campaigns(plan, at("2026-11-20"))} == shipped - {
         "feedback_30d",
         "hello",
     }

@@ -21,6 +21,7 @@ from cornershop import Shop
 from postlude import cli, cli_feeds, db, freshness, pipeline
 from postlude.errors import GateClosed
 from postlude.freshness import Feed
+from postlude.settings import settings
 from world import World, at, campaign, days
 from written import written
 
@@ -126,7 +127,7 @@ def test_one_shop_of_three_falls_silent_and_only_its_customers_wait_until_it_is_
     life, back = Nights(engine, *shops), campaign("win_back")
     world = life.world
     monkeypatch.setattr(db, "default_engine", lambda: engine)
-    path = str(Path(pipeline.settings().include / "campaigns" / "win_back.yml"))
+    path = str(Path(settings().include / "campaigns" / "win_back.yml"))
 
     def look(now: datetime) -> dict[str, Any]:
         return pipeline.check_feeds(path, now, f"run-{now:%d}", "test")

@@ -130,7 +130,8 @@ def breaking(monkeypatch: pytest.MonkeyPatch, changes: tuple[tuple[str, str, str
     monkeypatch.setattr(db, "_driver_sql", db._driver_sql.__wrapped__)  # it would keep the broken statement
 
     def functions(engine: Engine) -> None:
-        body = (settings().sql / "schema/functions.sql").read_text(encoding="utf-8")
+        rules = sorted((settings().sql / "schema" / "rules").glob("*.sql"))
+        body = "\n".join(rule.read_text(encoding="utf-8") for rule in rules)
         for file, old, new in changes:
             if file == "functions":
                 body = _replaced(body, old, new, file)

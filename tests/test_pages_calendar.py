@@ -19,6 +19,14 @@ from world import World, at, campaign
 
 pytestmark = pytest.mark.airflow
 JUNE = "api/calendar?first=2026-06-01&last=2026-06-30"
+CARD = {
+    "do": "card",
+    "id": "midsummer",
+    "name": "x",
+    "date": "2026-06-20",
+    "segment": "lapsed",
+    "template": "win_back/miss_you",
+}
 PAUSE = {"do": "pause", "campaign": "win_back", "from": "2026-06-10", "until": "2026-06-12"}
 
 
@@ -139,6 +147,8 @@ def test_impossible_changes_are_told_in_words_and_store_nothing(world: World, pa
             "segment": "lapsed",
             "template": "win_back/miss_you",
         },
+        "ends (2026-06-19) before it is sent (2026-06-20)": CARD | {"until": "2026-06-19"},
+        "lies outside the send window": CARD | {"at": "21:00"},
         "unknown key": PAUSE | {"colour": "red"},
         "cannot be stored": PAUSE | {"why": "a\0b"},
     }
@@ -147,6 +157,7 @@ def test_impossible_changes_are_told_in_words_and_store_nothing(world: World, pa
         assert pages.status == 422 and words in told["detail"], (words, told)
     assert pages.post("kim", "api/calendar/draft", change(pages, PAUSE, why="  "))["detail"] and pages.status == 422
     assert pages.get("kim", "api/calendar/history")["revisions"] == []
+    assert pages.post("kim", "api/calendar/draft", change(pages, CARD | {"at": "19:00"})) and pages.status == 200
 
 
 def test_a_look_ahead_is_shown_before_saving_and_holds_for_that_change_only(

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
 from postlude import audience, calendar, coupons, db, enrolment, pipeline, simulate
+from postlude.campaign import load_campaign
 from postlude.message import Outcome
 from postlude.settings import settings
 from postlude.simulate import contract, copying
@@ -108,7 +109,7 @@ def live(world: World, first: datetime, many: int) -> None:
 
 
 def campaign_file(path: str) -> Any:
-    return pipeline.load_campaign(Path(path))
+    return load_campaign(Path(path))
 
 
 def ledger(world: World) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """How long a consent lasts where the person lives (include/legal.yml), and the notices that keep it; docs/law.md.
 
-The rule is consent_ended() in include/sql/schema/functions.sql: read at planning, at the last look and by `postlude why`.
+The rule is consent_ended() in include/sql/schema/rules/10_reach.sql: read at planning, at the last look and by `postlude why`.
 """
 
 from __future__ import annotations

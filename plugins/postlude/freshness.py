@@ -2,7 +2,7 @@
 
 "Has not ordered" is true of everybody once the orders stop coming in. So whatever rests on absence asks here first, at planning
 and again at hand-over, and fails closed: a feed that cannot be judged is stale. The rule itself is `feed_verdicts` in
-include/sql/schema/functions.sql, told in docs/gates.md.
+include/sql/schema/rules/70_feeds.sql, told in docs/gates.md.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _figures(feed: Feed) -> dict[str, Any]:
 
 def _rule() -> str:
     """Hash of the rule and its limits: what a stored verdict was measured by."""
-    body = (settings().sql / "schema" / "functions.sql").read_text(encoding="utf-8")
+    body = (settings().sql / "schema" / "rules" / "70_feeds.sql").read_text(encoding="utf-8")
     rule = body.partition("function postlude.feed_verdicts(")[2].partition("$$;")[0]
     limits = f"{settings().feed_share} {settings().feed_least}"
     return hashlib.sha256(f"{rule}\n{limits}".encode()).hexdigest()

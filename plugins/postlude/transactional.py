@@ -81,9 +81,9 @@ def plan_one(spec: Campaign, days: Calendar, now: datetime, run_id: str, origin:
     """One campaign, in one transaction and one row of `runs` where there is nothing new; checked like any plan where there is."""
     file = settings().include / "campaigns" / f"{spec.id}.yml"
     pools = coupons.load_pools()
-    with pipeline._recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
+    with pipeline.recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
         coupons.declare(conn, pools, now)
-        past = pipeline._history_before(now, origin)
+        past = pipeline.history_before(now, origin)
         counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=days))
         counts.update(enrolment.schedule(conn, spec, days, past or now, run_id))
         counts.update(coupons.reserve(conn, spec, past or now))

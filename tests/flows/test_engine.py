@@ -10,6 +10,7 @@ from flows.shop import Shop
 from postlude import campaign_checks, flows, pipeline, yamlfile
 from postlude.campaign import Campaign, load_campaign
 from postlude.errors import InputError
+from postlude.settings import settings
 from world import at
 
 HEAD = "id: probe\nname: Probe\nowner: lifecycle\nkind: transactional\nwhy: You get this mail because of your order.\n"
@@ -142,7 +143,7 @@ def test_a_campaign_is_off_until_a_source_delivers_what_it_needs(
     told = flows.lacking(campaign, flows.delivered(tmp_path))
     assert told.startswith("needs shipments and tickets, and no scheduled source")
     file = tmp_path / "win_back.yml"
-    file.write_text((pipeline.settings().include / "campaigns" / "win_back.yml").read_text() + "needs: [tickets]\n")
+    file.write_text((settings().include / "campaigns" / "win_back.yml").read_text() + "needs: [tickets]\n")
     monkeypatch.setattr(flows, "delivered", lambda: frozenset({"orders"}))
     monkeypatch.setattr(pipeline, "calendar", lambda now: shop.calendar)
     assert pipeline.enrol(str(file), at("2026-03-12"), "test", "test") == {"off": 1, "enrolled": 0}

@@ -22,8 +22,9 @@ with engine.connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     # functions carry rules, not data: the code's version always replaces the database's
-    for script in ("functions.sql", "public_pages.sql"):
-        connection.connection.driver_connection.execute(Path(__file__).with_name(script).read_text(encoding="utf-8"))
+    here = Path(__file__).parent
+    for script in (*sorted(here.glob("rules/*.sql")), here / "public_pages.sql"):
+        connection.connection.driver_connection.execute(script.read_text(encoding="utf-8"))
         connection.commit()
     connection.execute(text("select pg_advisory_unlock_all()"))
     connection.commit()

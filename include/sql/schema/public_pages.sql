@@ -1,5 +1,5 @@
 -- All that the public pages may do, as functions that run with their owner's rights. The role postlude_web may execute these and
--- nothing else: it can neither read an address nor write a table. Replaced by every `postlude init`, like functions.sql.
+-- nothing else: it can neither read an address nor write a table. Replaced by every `postlude init`, like the rules.
 
 set search_path = postlude;
 

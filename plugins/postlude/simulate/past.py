@@ -266,7 +266,7 @@ class Past:
 
 
 def _history(run: Row[Any]) -> datetime | None:
-    """The wall clock of a run over the past, as pipeline._history_before found it."""
+    """The wall clock of a run over the past, as pipeline.history_before found it."""
     late = run.origin not in ("cli", "test") and run.started_at - run.as_of > settings().max_past
     return run.started_at if run.origin == "backfill" or late else None
 
