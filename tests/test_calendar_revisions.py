@@ -158,7 +158,7 @@ def test_planning_and_hand_over_read_the_calendar_of_their_instant(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "default_engine", lambda: world.engine)
-    monkeypatch.setattr(pipeline, "channel", lambda name: world.post)
+    monkeypatch.setattr(pipeline.delivery, "channel", lambda name: world.post)
     for _ in range(3):  # one of them is in the control group
         world.order(world.customer(), "2025-12-03")
     back = next(file for file in pipeline.campaign_files() if "win_back" in file)
@@ -200,7 +200,7 @@ def test_a_special_offer_of_the_calendar_goes_once_to_its_segment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "default_engine", lambda: world.engine)
-    monkeypatch.setattr(pipeline, "channel", lambda name: world.post)
+    monkeypatch.setattr(pipeline.delivery, "channel", lambda name: world.post)
     active, lapsed = world.customer("Ana"), world.customer("Ben")
     world.order(active, "2026-05-01")
     world.order(active, "2026-05-20")

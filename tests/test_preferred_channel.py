@@ -254,7 +254,7 @@ def test_every_shipped_text_fits_and_is_cheap() -> None:
 def test_all_channels_go_to_the_catcher_until_sending_is_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {module for module, _ in pipeline.routes().values()} == {"smtp"}
     given = {"sending": True, "email_url": "ses://k:s@eu-west-1", "sms_url": "sms://a:b@?from=x"}
-    monkeypatch.setattr(pipeline, "settings", lambda: settings().model_copy(update=given))
+    monkeypatch.setattr(pipeline.ways, "settings", lambda: settings().model_copy(update=given))
     assert {name: module for name, (module, _) in pipeline.routes().items()} == {
         "email": "ses", "sms": "sms", "banner": "banner",
     }  # fmt: skip

@@ -246,7 +246,7 @@ def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine days through the pipeline, as the DAGs run it, with what can happen: refusals, a lost answer, an unsubscribe, late
     orders, a pause and a moved delay in the calendar, a plan that needs an approval, a kill switch."""
     monkeypatch.setattr(db, "default_engine", lambda: world.engine)
-    monkeypatch.setattr(pipeline, "channel", lambda name: world.post)
+    monkeypatch.setattr(pipeline.delivery, "channel", lambda name: world.post)
     answers = iter(["refused", "accepted", "ambiguous", "accepted", "deferred"])
 
     def answer(message: Any) -> Outcome:

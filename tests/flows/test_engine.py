@@ -145,7 +145,7 @@ def test_a_campaign_is_off_until_a_source_delivers_what_it_needs(
     file = tmp_path / "win_back.yml"
     file.write_text((settings().include / "campaigns" / "win_back.yml").read_text() + "needs: [tickets]\n")
     monkeypatch.setattr(flows, "delivered", lambda: frozenset({"orders"}))
-    monkeypatch.setattr(pipeline, "calendar", lambda now: shop.calendar)
+    monkeypatch.setattr(pipeline.campaigns, "calendar", lambda now: shop.calendar)
     assert pipeline.enrol(str(file), at("2026-03-12"), "test", "test") == {"off": 1, "enrolled": 0}
 
 

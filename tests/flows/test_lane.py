@@ -29,7 +29,7 @@ def lane(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     for cached in (settings, db.default_engine):
         cached.cache_clear()
 
-    monkeypatch.setattr(pipeline, "channel", lambda name: shop.post)
+    monkeypatch.setattr(pipeline.delivery, "channel", lambda name: shop.post)
     yield include
     monkeypatch.undo()
     for cached in (settings, db.default_engine):
