@@ -221,7 +221,7 @@ def _include(monkeypatch: pytest.MonkeyPatch, include: Path) -> None:
     def fake() -> Settings:
         return changed
 
-    for module in ("campaign_checks", "pipeline", "rendering", "rendering.theme"):
+    for module in ("campaign_checks", "pipeline.campaigns", "pipeline.files", "rendering", "rendering.theme"):
         monkeypatch.setattr(f"postlude.{module}.settings", fake, raising=False)
 
 
