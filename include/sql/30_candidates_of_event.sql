@@ -125,7 +125,6 @@ happened as materialized (
     inner join orders as o on n.order_id = o.order_id
     where
         o.customer_id is not null
-        and (cast(:customer as bigint) is null or o.customer_id = cast(:customer as bigint))
         and o.placed_at < :now
         -- an order delivered within reach was placed at most a year before
         and o.placed_at > cast(:now as timestamptz) - cast(:max_age as interval) - interval '365 days'
