@@ -14,4 +14,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("schema 0033 does not go back; restore a backup instead")
+    op.drop_index("orders_paid", schema="postlude")
