@@ -51,7 +51,7 @@ def enrol(
     db.walk(conn)
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
-    conn.execute(text("drop table if exists candidates, judged"))
+    db.drop_temporary(conn, "table candidates", "table judged")
     if campaign.trigger.reads_features:
         if history_before is not None:
             return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
@@ -152,7 +152,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         if delay.in_flight == "stop"
     )
     steps = _steps(campaign, {delay.step: delay.since for delay in delays if delay.in_flight == "migrate"})
-    conn.execute(text("drop table if exists under_way, due_steps"))
+    db.drop_temporary(conn, "table under_way", "table due_steps")
     revision = remember(conn, calendar, now)
     if not db.run(conn, "33_under_way", campaign=campaign.id).rowcount:
         return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
