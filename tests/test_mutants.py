@@ -57,7 +57,7 @@ MUTANTS = {
             ("46_recover", "state = case when m.handed_over_at is null then 'scheduled' else 'unknown' end", "state = 'scheduled', handed_over_at = null"),
             ("46_recover", "max_attempts = m.max_attempts + case when m.handed_over_at is null then 1 else 0 end", "max_attempts = m.max_attempts + 1"),
         ),
-        ("I1", "I4", "I8", "I12"),  # I4: what was requeued takes no place under the cap
+        ("I1", "I2", "I4", "I8", "I12"),  # I2: what I1 is to marketing; I4: what was requeued takes no place under the cap
     ),
     "retry_ambiguous": Mutant(
         "a lost answer is tried again",

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
 
+from postlude import db
 from postlude.campaign import Campaign
 from postlude.message import Outcome
 from world import World, at, campaign, days
@@ -391,3 +393,18 @@ def test_a_step_added_to_the_file_is_for_passages_that_begin_later(world: World,
     ben = delivered(world, "2026-03-01 08:40")
     live(world, longer, "2026-03-01 10:00", 3)
     assert (world.received(ana), world.received(ben)) == (["one"], ["one", "two"])
+
+
+def test_a_plan_leaves_the_driver_what_it_has_prepared(database: URL) -> None:
+    """It forgets every statement of the connection when it sees a DROP or a roll-back; the next plan would begin anew."""
+    options = {"options": "-csearch_path=postlude,public -ctimezone=UTC", "prepare_threshold": 0}
+    engine = create_engine(db._psycopg(database), connect_args=options)
+    event.listen(engine, "connect", lambda raw, _: setattr(raw, "prepared_max", 1000))
+    world = World(engine)
+    delivered(world)
+    kept = []
+    for day in ("2026-03-31 10:00", "2026-04-01 10:00"):
+        world.plan(campaign("feedback_30d"), day)
+        kept.append({name for (name,) in world.do("select name from pg_prepared_statements")})
+    engine.dispose()
+    assert len(kept[0]) > 40 and kept[0] <= kept[1]

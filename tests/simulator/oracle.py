@@ -305,14 +305,15 @@ class Oracle:
         """Messages that are not as they were seen last, and those of which something went out since; none that ended before `since`."""
         touched, self._looked_at = {dot.message_id for dot in post.dots[self._looked_at :]}, len(post.dots)
         return self.ask(
-                "with looked as (select m.message_id, m.kind, m.state, m.reason, m.message_id = any(:touched) as touched, "
-                "s.message_id is null or (s.state, s.reason) is distinct from (m.state, m.reason) as changed "
-                "from messages as m left join seen as s using (message_id) "
-                "where m.finalized_at is null or m.finalized_at >= :since or m.message_id = any(:touched)), "
-                "kept as (insert into seen select message_id, state, reason from looked where changed "
-                "on conflict (message_id) do update set state = excluded.state, reason = excluded.reason) "
-                "select message_id, kind, state, reason from looked where changed or touched",
-                since=since, touched=list(touched),
+            "with asked as materialized (select message_id, kind, state, reason, message_id = any(:touched) as touched from messages "
+            "where finalized_at is null or finalized_at >= :since or message_id = any(:touched)), "
+            # one by one by the key: what has been seen grows with the year
+            "looked as (select m.*, s.message_id is null or (s.state, s.reason) is distinct from (m.state, m.reason) as changed "
+            "from asked as m left join lateral (select * from seen where message_id = m.message_id limit 1) as s on true), "
+            "kept as (insert into seen select message_id, state, reason from looked where changed "
+            "on conflict (message_id) do update set state = excluded.state, reason = excluded.reason) "
+            "select message_id, kind, state, reason from looked where changed or touched",
+            since=since, touched=list(touched),
         )  # fmt: skip
 
     def close(self) -> None:
