@@ -7,7 +7,6 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import select
@@ -17,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -284,7 +282,7 @@ class Outbox:
                 }
             )
         pressure = self.calendar.pressure_in_force
-        return list(
+        return db.light(
             db.run(
                 conn, "42_claim", ids=db.array(ids), worker=self.worker, now=now, windows=db.dumps(windows),
                 blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
@@ -380,9 +378,7 @@ class Outbox:
     def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> None:
         """Write these mails, and while at it the following, unless they are written."""
         if not all([mail.written for mail in mails]):
-            for mail in (*mails, *following):
-                with contextlib.suppress(Exception):  # what nobody foresaw is raised when it is this mail's turn
-                    mail.write(self.clock())
+            written.write_all((*mails, *following), self.clock())
 
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """Settle what became of a hand-over, and learn from it."""
@@ -489,9 +485,9 @@ class Outbox:
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
 
 
-def _put_off(row: Row[Any]) -> Any:
+def _put_off(row: Any) -> Any:
     """The row of a claim that found no place."""
-    return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
+    return row._replace(state="scheduled", reason="quota")
 
 
 def recover(engine: Engine, now: datetime) -> dict[str, int]:
