@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import select
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -123,7 +124,9 @@ class Outbox:
             self.counts["relay_down"] = 1
             return dict(self.counts)
         # what is there now stays, and what a message leaves is freed without: to look for rings in it costs much and finds none
-        rings = gc.get_threshold()
+        rings, turns = gc.get_threshold(), sys.getswitchinterval()
+        # the ledger's thread has little to do, and all connections wait for it: it need not wait for a dozen mails to be written
+        sys.setswitchinterval(0.0002)
         gc.freeze()
         gc.set_threshold(50_000, *rings[1:])
         try:
@@ -137,6 +140,7 @@ class Outbox:
             self._ledger.close()
             gc.set_threshold(*rings)
             gc.unfreeze()
+            sys.setswitchinterval(turns)
         return dict(self.counts)
 
     def _deliver(self, progress: Progress | None, limit: int | None) -> None:
@@ -375,10 +379,12 @@ class Outbox:
             intent.keep = {"letter": db.dumps(frozen(message)), "raw": bytes(raw)}
         return Parcel(claim, provider, message, raw, intent)
 
-    def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> None:
-        """Write these mails, and while at it the following, unless they are written."""
-        if not all([mail.written for mail in mails]):
-            written.write_all((*mails, *following), self.clock())
+    def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> bool:
+        """Write these mails, and while at it the following. False: these are written, or cannot be."""
+        if all([mail.tried for mail in mails]):
+            return False
+        written.write_all((*mails, *following), self.clock())
+        return True
 
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """Settle what became of a hand-over, and learn from it."""

@@ -38,6 +38,7 @@ class Mail:
     letter: Row[Any]
     desk: Desk
     written: Written | PostludeError | None = None
+    tried: bool = False  # by write_all
     _composed: tuple[Message, str | None] | None = None
 
     def write(self, now: datetime) -> None:
@@ -79,6 +80,8 @@ def write_all(mails: Sequence[Mail], now: datetime) -> None:
         for mail in mails:
             with contextlib.suppress(Exception):  # what nobody foresaw is raised when it is this mail's turn
                 step(mail)
+    for mail in mails:
+        mail.tried = True
 
 
 def read(conn: Connection, claims: Sequence[Row[Any]], channel: str, now: datetime) -> list[Mail]:
