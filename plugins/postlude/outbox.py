@@ -128,7 +128,7 @@ class Outbox:
         # the ledger's thread has little to do, and all connections wait for it: it need not wait for a dozen mails to be written
         sys.setswitchinterval(0.0002)
         gc.freeze()
-        gc.set_threshold(50_000, *rings[1:])
+        gc.set_threshold(500_000, *rings[1:])
         try:
             with self._lanes() as self._crew:
                 self._turns_of_ghosts()

@@ -230,7 +230,8 @@ def _shape_of_money(currency: str, locale: str) -> tuple[str, str, dict[int, str
 
 def escape(value: Any) -> str:
     """As markupsafe does it, without wrapping what only goes into the text: a mail has dozens of values."""
-    return _escaped(value) if type(value) is str else escape_all(value)
+    kind = type(value)
+    return _escaped(value) if kind is str else str(value) if kind is int else escape_all(value)
 
 
 def as_ascii(text: str) -> str:
@@ -240,7 +241,7 @@ def as_ascii(text: str) -> str:
 
 def escape_as_ascii(value: Any) -> str:
     """`escape`, for a mail that is ASCII throughout."""
-    text = _escaped(value) if type(value) is str else escape_all(value)
+    text = escape(value)
     return text if text.isascii() else as_ascii(text)
 
 
