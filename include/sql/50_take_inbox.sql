@@ -31,7 +31,9 @@ understood as (
             when m.message_id is null then 'unknown message'
         end as problem
     from taken as t
-    left join messages as m on m.message_id::text = t.payload ->> 'message_id'
+    -- by the key of messages: as text it would be compared with every message there is
+    left join messages as m
+        on m.message_id = case when pg_input_is_valid(t.payload ->> 'message_id', 'uuid') then cast(t.payload ->> 'message_id' as uuid) end
     left join lateral (
         select case when pg_input_is_valid(t.payload ->> 'at', 'timestamptz') then cast(t.payload ->> 'at' as timestamptz) end as value
     ) as at on true

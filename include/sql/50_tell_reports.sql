@@ -14,7 +14,13 @@ found as (
         t.*,
         coalesce(
             -- our own id, where the provider gives it back; else the provider's, which we kept
-            (select m.message_id from messages as m where m.message_id::text = t.payload ->> 'message_id'),
+            (
+                select m.message_id
+                from messages as m
+                where
+                    m.message_id
+                    = case when pg_input_is_valid(t.payload ->> 'message_id', 'uuid') then cast(t.payload ->> 'message_id' as uuid) end
+            ),
             (select m.message_id from messages as m where m.provider_id = t.payload ->> 'provider_id' order by m.message_id limit 1),
             -- a reply names a number only: it answers the newest text to it
             (

@@ -21,7 +21,9 @@ where
     and (
         exists (
             select 1 from messages as m
-            where m.message_id::text = k.message_id and k.at < m.handed_over_at + interval '10 seconds'
+            where
+                m.message_id = case when pg_input_is_valid(k.message_id, 'uuid') then cast(k.message_id as uuid) end
+                and k.at < m.handed_over_at + interval '10 seconds'
         )
         or (
             select count(*) from clicks as o

@@ -68,10 +68,8 @@ def derive_features(
     counted = "customer_facts" if keep else "facts_now"
     conn.exec_driver_sql(f"create temporary view customers_counted as select stage, frequency from {counted}")  # noqa: S608 - one of two names
     counts = {key: int(value) for key, value in db.run(conn, "23_count_features").mappings().one().items()}
-    for relation in ("view customers_counted", "view orders_in_question", "table facts_now"):
-        conn.exec_driver_sql(f"drop {relation}")
-    if keep:
-        conn.exec_driver_sql(f"drop {'view' if full else 'table'} customers_in_question")
+    question = (f"{'view' if full else 'table'} customers_in_question",) if keep else ()
+    db.drop_temporary(conn, "view customers_counted", "view orders_in_question", "table facts_now", *question)
     conn.exec_driver_sql("set local random_page_cost to default")
     return counts
 
@@ -446,7 +444,7 @@ def update_segments(conn: Connection, segments: Sequence[Segment], now: datetime
     entered = _per_segment(conn, "28_enter_segments", now=now)
     sizes |= _per_segment(conn, "29_count_members", in_part=in_part)
     db.run(conn, "29_mark_segments", segments=db.dumps(conditions))
-    conn.exec_driver_sql("drop table moved_now, members_before, members_now")
+    db.drop_temporary(conn, "table moved_now", "table members_before", "table members_now")
     for name in sizes | departed:
         db.run(
             conn,

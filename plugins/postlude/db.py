@@ -242,6 +242,15 @@ def tell_now(conn: Connection, now: datetime) -> None:
     conn.execute(text("select set_config('postlude.now', :now, true)"), {"now": now.isoformat()})
 
 
+def drop_temporary(conn: Connection, *relations: str) -> None:
+    """Drop temporary relations ("table x", "view y") where they are, in this order, in one statement.
+
+    Inside a block: a plain `drop` makes the driver forget every statement it has prepared on this connection.
+    """
+    drops = "; ".join(f"drop {kind} if exists pg_temp.{name}" for kind, name in (told.split() for told in relations))
+    conn.exec_driver_sql(f"do $$ begin {drops}; end $$")
+
+
 def array(values: Iterable[Any]) -> str:
     """A PostgreSQL array of ids and numbers as it is written; the driver would write a list value by value, at some cost."""
     return "{" + ",".join(map(str, values)) + "}"

@@ -23,13 +23,19 @@ LONGEST_REST = timedelta(days=366)  # what a campaign missed before that is not 
 
 def remember_version(conn: Connection, campaign: Campaign, now: datetime) -> datetime:
     """Store the content of the campaign file; returns the instant the campaign first ran (its activation)."""
-    conn.execute(
-        text("""insert into campaign_versions (campaign_id, version, definition, first_seen)
-                values (:id, :version, :definition, :now) on conflict do nothing"""),
-        {"id": campaign.id, "version": campaign.version, "definition": db.dumps(campaign.definition()), "now": now},
-    )
-    query = text("select min(first_seen) from campaign_versions where campaign_id = :id")
-    return conn.execute(query, {"id": campaign.id}).scalar_one()
+    params = {"id": campaign.id, "version": campaign.version}
+    known = text("""select min(first_seen) as first, coalesce(bool_or(version = :version), false) as has_it
+                    from campaign_versions where campaign_id = :id""")
+    found = conn.execute(known, params).one()
+    if not found.has_it:
+        conn.execute(
+            text("""insert into campaign_versions (campaign_id, version, definition, first_seen)
+                    values (:id, :version, :definition, :now) on conflict do nothing"""),
+            {**params, "definition": db.dumps(campaign.definition()), "now": now},
+        )
+        found = conn.execute(known, params).one()
+    first: datetime = found.first
+    return first
 
 
 def enrol(
@@ -48,10 +54,9 @@ def enrol(
     can be sent because of them.
     Raises GateClosed when the trigger would read segments or features of another instant than `now`.
     """
-    db.walk(conn)
+    _begin(conn, "candidates", "judged")
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
-    conn.execute(text("drop table if exists candidates, judged"))
     if campaign.trigger.reads_features:
         if history_before is not None:
             return ended | {"enrolled": 0, "holdout": 0, "refused": 0, "past_segment_run": 1}
@@ -70,28 +75,38 @@ def enrol(
         definition=db.dumps(campaign.definition()),
         stop_while=db.dumps(campaign.stop_while if campaign.kind == "marketing" else ()),
     )  # fmt: skip
+    judged = conn.execute(text("select reason, count(*) from judged group by 1 order by 2 desc, 1"))
+    reasons: dict[str | None, int] = {reason: count for reason, count in judged}
+    candidates, accepted = sum(reasons.values()), reasons.pop(None, 0)
     refused = 0
-    if history_before is None:
+    if reasons and history_before is None:
         refused = db.run(conn, "32_store_refusals", campaign=campaign.id, now=now, run_id=run_id).rowcount
-    draws = campaign.control_groups
-    db.run(conn, "32_draw_holdouts", draws=db.dumps(draws), now=now, run_id=run_id)
-    arms = list(
-        db.run(
-            conn, "32_enrol", campaign=campaign.id, version=campaign.version, groups=[draw["campaign_id"] for draw in draws],
-            now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
-        ).scalars()
-    )  # fmt: skip
-    reasons = conn.execute(
-        text("select reason, count(*) from judged where reason is not null group by 1 order by 2 desc, 1")
-    )
+    arms = []
+    if accepted:
+        draws = campaign.control_groups
+        db.run(conn, "32_draw_holdouts", draws=db.dumps(draws), now=now, run_id=run_id)
+        arms = list(
+            db.run(
+                conn, "32_enrol", campaign=campaign.id, version=campaign.version, groups=[draw["campaign_id"] for draw in draws],
+                now=now, run_id=run_id, timeline=campaign.timeline, history_before=history_before,
+            ).scalars()
+        )  # fmt: skip
     return ended | {
-        "candidates": conn.execute(text("select count(*) from judged")).scalar_one(),
+        "candidates": candidates,
         "enrolled": arms.count("treated"),
         "holdout": arms.count("holdout"),
         "refused": refused,
         "missed": missed,
-        "reasons": {reason: count for reason, count in reasons},
+        "reasons": reasons,
     }
+
+
+def _begin(conn: Connection, *tables: str) -> None:
+    """As db.walk, and what an earlier run in this transaction has left of these tables goes."""
+    left = ", ".join(f"to_regclass('pg_temp.{table}')" for table in tables)
+    walk = text(f"select set_config('random_page_cost', '1.1', true), coalesce({left}) is not null")
+    if conn.execute(walk).one()[1]:
+        db.drop_temporary(conn, *(f"table {table}" for table in tables))
 
 
 def _candidates(
@@ -142,7 +157,7 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     so, what was planned for it before moves along (`moved`; it is held for the gate again), or is cancelled (`stopped`).
     """
     db.tell_now(conn, now)
-    db.walk(conn)
+    _begin(conn, "under_way", "due_steps")
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     delays = [delay for delay in calendar.delays if delay.campaign == campaign.id and delay.since is not None]
@@ -152,13 +167,14 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
         if delay.in_flight == "stop"
     )
     steps = _steps(campaign, {delay.step: delay.since for delay in delays if delay.in_flight == "migrate"})
-    conn.execute(text("drop table if exists under_way, due_steps"))
     revision = remember(conn, calendar, now)
     if not db.run(conn, "33_under_way", campaign=campaign.id).rowcount:
         return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
-    db.run(
+    due = db.run(
         conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
     )  # fmt: skip
+    if not due.rowcount:
+        return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,
         opens=window.opens, closes=window.closes, weekdays=calendar.weekday_numbers(campaign.id),

@@ -74,11 +74,10 @@ def verdicts(conn: Connection, now: datetime) -> list[Feed]:
 
 def stale_feeds(conn: Connection, now: datetime) -> list[str]:
     """`source/entity` of every stale feed. When they cannot be judged, all of them: nothing that rests on absence goes out."""
-    limit = text("select set_config('statement_timeout', :limit, true)")
-    before = conn.scalar(text("select current_setting('statement_timeout')"))
+    limit = text("select current_setting('statement_timeout'), set_config('statement_timeout', :limit, true)")
     try:
         with conn.begin_nested():
-            conn.execute(limit, {"limit": "30s"})
+            before = conn.scalar(limit, {"limit": "30s"})
             found = [feed.name for feed in verdicts(conn, now) if feed.reason]
             conn.execute(limit, {"limit": before})
             return found

@@ -81,7 +81,7 @@ def _draw(conn: Connection, rules: Gifts, now: datetime, month: date) -> int:
 
 
 def _judge(conn: Connection, rules: Gifts, now: datetime, people: list[int] | None) -> None:
-    conn.exec_driver_sql("drop table if exists pg_temp.gift_candidates")
+    db.drop_temporary(conn, "table gift_candidates")
     db.run(
         conn, "25_gifts_judge", now=now, people=people, pause=rules.pause, not_discounted=rules.not_discounted, stops=STOPS
     )  # fmt: skip

@@ -505,7 +505,7 @@ def _merge(conn: Connection, source: Source, now: datetime, run_id: str, replay:
         db.run(conn, "18_move_watermark", **at)
     db.run(conn, "18_count_feed_days", **at)
     db.run(conn, "18_mark_feed", **by)
-    _run(conn, "drop table pg_temp.chosen_orders, pg_temp.keyed_lines")
+    db.drop_temporary(conn, "table chosen_orders", "table keyed_lines")
     _analyze(conn, counts)
     return counts
 

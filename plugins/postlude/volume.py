@@ -199,10 +199,10 @@ def expire_held(conn: Connection, now: datetime) -> Counts:
 
 def put_off(conn: Connection, campaign: Campaign, now: datetime, run_id: str) -> Counts:
     """Of a plan that may go, and is large, let a share go first. Returns {"canary": messages that go first, 0 without one}."""
-    _alone(conn, campaign.id)
     config = settings()
     if not config.canary_hold or campaign.kind == "transactional":
         return {"canary": 0}
+    _alone(conn, campaign.id)
     plan = db.run(conn, "39_due_soon", campaign=campaign.id, now=now, hold=config.canary_hold).one()
     if plan.soon <= config.canary_above:
         return {"canary": 0}

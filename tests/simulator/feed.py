@@ -68,8 +68,12 @@ class Feed:
                 for p in shop.people if p.consents
             ]  # fmt: skip
             self._merge({"products": products, "customers": people, "consents": agreed}, now)
-            ids = self._raw.execute(text("select source_customer_id, customer_id from customers"))
-            return {key: number for key, number in ids}
+            ids = {
+                key: number
+                for key, number in self._raw.execute(text("select source_customer_id, customer_id from customers"))
+            }
+        self._plan_anew()
+        return ids
 
     def land(self, facts: list[Fact], now: datetime) -> None:
         """One delivery of the feed, in one transaction."""
@@ -84,6 +88,13 @@ class Feed:
                 })  # fmt: skip
         with self._raw.begin():
             self._merge(rows, now)
+        if len(facts) > 1000:
+            self._plan_anew()
+
+    def _plan_anew(self) -> None:
+        """After much at once: the plans that are kept were made for smaller tables."""
+        with self._raw.begin():
+            self._raw.execute(text("discard plans"))
 
     def _merge(self, rows: dict[str, list[dict[str, Any]]], now: datetime) -> None:
         conn: Connection = self._raw

@@ -69,7 +69,7 @@ class Oracle:
     watermark: datetime | None = None
     allowed: dict[str, int] = field(default_factory=dict)  # campaign -> messages a person has approved
     went: dict[str, set[UUID]] = field(default_factory=dict)
-    _own: Connection | None = None  # with a table of the states seen last
+    _own: Connection | None = None  # asks, statement by statement; with a table of the states seen last
     _looked_at: int = 0  # so many dots of the ledger have been looked at
 
     def demand(self, holds: object, invariant: str, what: str) -> None:
@@ -250,8 +250,14 @@ class Oracle:
     # ------------------------------------------------------------ between passes and days
 
     def ask(self, statement: str, **params: Any) -> list[Any]:
-        with self.engine.connect() as conn:
-            return list(conn.execute(text(statement), params))
+        """Rows as they are committed now."""
+        if self._own is None:
+            # without transactions: a roll-back makes the driver forget the statements it has prepared
+            self._own = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._own.execute(
+                text("create temporary table seen (message_id uuid primary key, state text, reason text)")
+            )
+        return list(self._own.execute(text(statement), params))
 
     def after_recovery(self, now: datetime) -> None:
         late = self.ask("select message_id from messages where state = 'sending' and claimed_at < :at", at=now - LEASE)
@@ -297,26 +303,17 @@ class Oracle:
 
     def _changed(self, post: Post, since: datetime) -> list[Any]:
         """Messages that are not as they were seen last, and those of which something went out since; none that ended before `since`."""
-        if self._own is None:
-            self._own = self.engine.connect()
-            self._own.execute(
-                text("create temporary table seen (message_id uuid primary key, state text, reason text)")
-            )
         touched, self._looked_at = {dot.message_id for dot in post.dots[self._looked_at :]}, len(post.dots)
-        found = self._own.execute(
-            text(
+        return self.ask(
                 "with looked as (select m.message_id, m.kind, m.state, m.reason, m.message_id = any(:touched) as touched, "
                 "s.message_id is null or (s.state, s.reason) is distinct from (m.state, m.reason) as changed "
                 "from messages as m left join seen as s using (message_id) "
                 "where m.finalized_at is null or m.finalized_at >= :since or m.message_id = any(:touched)), "
                 "kept as (insert into seen select message_id, state, reason from looked where changed "
                 "on conflict (message_id) do update set state = excluded.state, reason = excluded.reason) "
-                "select message_id, kind, state, reason from looked where changed or touched"
-            ),
-            {"since": since, "touched": list(touched)},
-        ).all()
-        self._own.commit()
-        return found
+                "select message_id, kind, state, reason from looked where changed or touched",
+                since=since, touched=list(touched),
+        )  # fmt: skip
 
     def close(self) -> None:
         if self._own is not None:
