@@ -160,7 +160,7 @@ class Mortal:
 
     @contextmanager
     def watching(self, engine: Engine) -> Iterator[None]:
-        commit, write = engine.dialect.do_commit, _smtp_client.Connection.write
+        commit, push = engine.dialect.do_commit, _smtp_client.Connection.push
 
         def do_commit(connection: Any) -> None:
             what = " and ".join(dict.fromkeys(self._doing.pop(id(connection.dbapi_connection), [])))
@@ -185,17 +185,18 @@ class Mortal:
             self.point(f"after the commit of {what}")
             return rows
 
-        def writing(link: _smtp_client.Connection, data: bytes, timeout: float) -> _smtp_client.Steps[None]:
+        def writing(link: _smtp_client.Connection, data: bytes) -> bytes:
             name = _line(data)
             self.point(f"before {name} is written")
-            yield from write(link, data, timeout)
+            left = push(link, data)
             self.point(f"after {name} is written")
+            return left
 
         event.listen(engine, "before_cursor_execute", note)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine.dialect, "do_commit", do_commit)
             patch.setattr(db.Pipe, "run", in_one)
-            patch.setattr(_smtp_client.Connection, "write", writing)
+            patch.setattr(_smtp_client.Connection, "push", writing)
             try:
                 yield
             finally:

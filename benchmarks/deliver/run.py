@@ -1,6 +1,6 @@
 """The whole delivery path against the C ceiling: claim, render, MIME, SMTP to a loopback sink, settle.
 
-    python benchmarks/deliver/run.py [--messages 10000] [--large 100000] [--connections 16] [--rounds 2] [--post-office PYTHON]
+    python benchmarks/deliver/run.py [--messages 10000] [--large 100000] [--distant 2560] [--rounds 2] [--post-office PYTHON]
 
 The letter is that of letter/ (about 10 KB of HTML and a text: a layout, a loop over five items, fifteen variables), or any other
 with --template win_back/miss_you.
@@ -130,11 +130,13 @@ def cpu_of(pid: int) -> float:
 
 
 @contextmanager
-def sink(name: str = "smtp-sink") -> Any:
+def sink(*flags: str) -> Any:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([f"/usr/sbin/{name}", *user, f"127.0.0.1:{port}", "200"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["/usr/sbin/smtp-sink", *user, *flags, f"127.0.0.1:{port}", "200"], stderr=subprocess.DEVNULL
+    )
     try:
         while True:
             try:
@@ -162,14 +164,21 @@ def ceiling(mail: Path, messages: int, connections: int) -> dict[str, float]:
 
 
 def delivery(
-    admin: Any, url: URL, source: str, messages: int, workers: int, args: argparse.Namespace, limit: int = 0
+    admin: Any,
+    url: URL,
+    source: str,
+    messages: int,
+    workers: int,
+    args: argparse.Namespace,
+    limit: int = 0,
+    *flags: str,
 ) -> dict[str, Any]:
-    """Hand over everything (or `limit` messages) in a fresh copy of the database `source`."""
+    """Hand over everything (or `limit` messages) in a fresh copy of the database `source`; flags: for smtp-sink."""
     admin.execute(text('drop database if exists "run" with (force)'))
     admin.execute(text(f'create database "run" template "{source}"'))
     admin.execute(text("checkpoint"))
     postmaster = int((args.data / "postmaster.pid").read_text().split()[0])
-    with sink() as (port, pid):
+    with sink(*flags) as (port, pid):
         jobs = [
             {"url": url.set(database="run").render_as_string(hide_password=False), "port": port, "shard": n, "shards": workers,
              "batch": args.batch, "connections": args.connections, "limit": limit}
@@ -288,10 +297,16 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=0, help="also so many: is the cost of a message flat? e.g. 1000000"
     )
+    parser.add_argument(
+        "--distant",
+        type=int,
+        default=0,
+        help="also so many to a relay that takes a second to answer DATA: then cores are free, e.g. 2560",
+    )
     parser.add_argument("--large-limit", type=int, default=0, help="deliver only so many of them; 0: all")
     parser.add_argument("--template", default="bench/letter", help="what is sent; bench/letter: the files in letter/")
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=settings().batch)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--post-office", default="", help="a Python with Django, psycopg and django-post_office")
@@ -306,7 +321,9 @@ def main() -> None:
     home.chmod(0o755)
     args.data = home / "data"
     own_letter(home)
-    url = db.start_embedded(args.data, "-c shared_buffers=256MB -c autovacuum=off")
+    # as PostgreSQL's own manual advises for a server: a quarter of the memory
+    buffers = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // 2**20
+    url = db.start_embedded(args.data, f"-c shared_buffers={buffers}MB -c max_wal_size=8GB -c autovacuum=off")
     admin = create_engine(db._psycopg(url), isolation_level="AUTOCOMMIT").connect()
     try:
         version = admin.scalar(text("show server_version"))
@@ -318,7 +335,7 @@ def main() -> None:
             f"Python {platform.python_version()}, PostgreSQL {version} (durable commits), {os.cpu_count()} cores, "
             f"load {os.getloadavg()[0]:.1f}; HTML {len(html.encode()):,} bytes, message {len(raw):,} bytes; "
             f"{args.connections} connections, "
-            f"batches of {args.batch}"
+            f"batches of {args.batch}; {buffers:,} MB of shared buffers"
         )
         tops, singles, many = [], [], []
         for _ in range(args.rounds):
@@ -333,6 +350,12 @@ def main() -> None:
             _print(f"Postlude, {args.workers} workers, {args.messages:,}", many, top)
             gain = statistics.median(m["rate"] / s["rate"] for m, s in zip(many, singles, strict=True))
             print(f"{args.workers} workers against one: {gain:.2f}")
+        if args.distant:
+            fill(url, "few", args.distant, args.template)
+            one, two = (delivery(admin, url, "few", args.distant, workers, args, 0, "-w", "1") for workers in (1, 2))
+            _print(f"Postlude, 1 worker, {args.distant:,}, a second for each DATA", [one], top)
+            _print(f"Postlude, 2 workers, {args.distant:,}, a second for each DATA", [two], top)
+            print(f"2 workers against one, where cores are free: {two['rate'] / one['rate']:.2f}")
         if args.large:
             fill(url, "large", args.large, args.template)
             large = [delivery(admin, url, "large", args.large, 1, args, args.large_limit)]

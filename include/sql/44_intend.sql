@@ -63,7 +63,6 @@ mine as (
     from fit as w
     where
         m.message_id = w.message_id
-        and m.message_id = any(cast(:ids as uuid []))
         and coalesce(m.state, '') = 'sending' -- not by the index of what is open: it is long where much is unknown
         and m.claimed_by = :worker
         and m.attempt = w.attempt
@@ -76,11 +75,11 @@ bound as (
     update coupons as k
     set state = 'bound', code = mine.coupon_code, bound_at = coalesce(k.bound_at, :now)
     from mine
-    where k.message_id = mine.message_id and k.message_id = any(cast(:ids as uuid [])) and k.state in ('reserved', 'bound')
+    where k.message_id = mine.message_id and k.state in ('reserved', 'bound')
 )
 
 update attempts as a
 set handed_over_at = :now
 from mine
-where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
+where a.message_id = mine.message_id and a.attempt = mine.attempt
 returning cast(a.message_id as text) as message_id

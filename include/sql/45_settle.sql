@@ -1,7 +1,7 @@
 -- settle: what became of hand-overs. Only the worker that claimed a message may say so; gives the ids of those that were its own.
 --
 -- writes  messages: sending -> sent, failed, skipped, unknown, or back to scheduled; attempts
--- params  ids uuid[], rows jsonb, worker text, now timestamptz
+-- params  rows jsonb, worker text, now timestamptz
 -- re-run  safe: a settled message is no longer sending
 with told as (
     select r.*
@@ -25,9 +25,8 @@ mine as (
         finalized_at = case when t.state in ('sent', 'failed', 'skipped', 'expired') then cast(:now as timestamptz) end
     from told as t
     where
+        -- by its key, and not by the index of what is open, which is long where much is unknown
         m.message_id = t.message_id
-        -- found by their keys, not by the index of what is open: that is long where much is unknown
-        and m.message_id = any(cast(:ids as uuid []))
         and coalesce(m.state, '') = 'sending'
         and m.claimed_by = :worker
         and m.attempt = t.attempt
@@ -37,5 +36,5 @@ mine as (
 update attempts as a
 set settled_at = :now, outcome = mine.outcome, scope = mine.scope, reply = mine.reply
 from mine
-where a.message_id = mine.message_id and a.attempt = mine.attempt and a.message_id = any(cast(:ids as uuid []))
+where a.message_id = mine.message_id and a.attempt = mine.attempt
 returning cast(a.message_id as text) as message_id

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import warnings
+from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -301,6 +302,17 @@ def header(body: str) -> dict[str, str]:
 def run(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:
     """Execute the statement of a SQL file with bound parameters."""
     return conn.execute(sql(name), params)
+
+
+def light(result: CursorResult[Any]) -> list[Any]:
+    """All rows as named tuples of their own kind: where each value is looked at, SQLAlchemy's rows cost ten times as much."""
+    kind = _kind(tuple(result.keys()))
+    return [kind._make(row) for row in result]
+
+
+@lru_cache(maxsize=64)
+def _kind(names: tuple[str, ...]) -> Any:
+    return namedtuple("Light", names)
 
 
 def kept_by(conn: Connection, name: str, /, **params: Any) -> CursorResult[Any]:

@@ -228,8 +228,7 @@ class Ledger:
             }
             for s in settlements
         ]
-        ids = db.array([s.claim.key for s in settlements])
-        return {"ids": ids, "rows": db.dumps(rows), "worker": self._worker, "now": now}
+        return {"rows": db.dumps(rows), "worker": self._worker, "now": now}
 
     def _disconnect(self) -> None:
         if self._pipe is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,18 +110,28 @@ def labelled(rule: Rule, text: str) -> str:
     return text if not rule.label or text.startswith(rule.label) else f"{rule.label} {text}"
 
 
-Wanted = tuple[tuple[str, str, str], ...]  # what is asked for, the shop's value, the value as HTML writes it
+Wanted = tuple[
+    tuple[str, tuple[str, ...]], ...
+]  # what is asked for, the shop's value in all spellings of text and HTML
 
 
 def wanted(rule: Rule, shop: object) -> Wanted:
     """What the law asks a mail to say; `shop` has the facts as attributes."""
     values = [(need, str(getattr(shop, need, ""))) for need in rule.needs]
-    return tuple((need, value, str(escape(value))) for need, value in values)
+    return tuple((need, _spellings(value)) for need, value in values)
 
 
-def missing(wanted: Wanted, *bodies: str) -> Iterator[str]:
+def _spellings(value: str) -> tuple[str, ...]:
+    escaped = str(escape(value))
+    found = (escaped, escaped.encode("ascii", "xmlcharrefreplace").decode(), value)
+    return tuple(dict.fromkeys(found)) if value else ()
+
+
+def missing(wanted: Wanted, *bodies: str) -> list[str]:
     """What of this one of the bodies (text, or HTML) does not say."""
-    for need, value, escaped in wanted:
-        # it stands in the footer: from the end it is found at once
-        if not value or not all(body.rfind(escaped) >= 0 or body.rfind(value) >= 0 for body in bodies):
-            yield need
+    return [need for need, spellings in wanted if not all([_says(body, spellings) for body in bodies])]
+
+
+def _says(body: str, spellings: tuple[str, ...]) -> bool:
+    # nearly always the first will do; it stands in the footer: from the end it is found at once
+    return bool(spellings) and (body.rfind(spellings[0]) >= 0 or any(body.rfind(value) >= 0 for value in spellings[1:]))

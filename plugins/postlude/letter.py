@@ -182,7 +182,7 @@ class Desk:
             return content._replace(text=legal.labelled(rule, content.text))
         if letter.channel != "email":
             return content
-        if lacking := list(legal.missing(wanted, content.text, content.html)):
+        if lacking := legal.missing(wanted, content.text, content.html):
             raise rendering.RenderError(f"{rule.law} asks for {', '.join(lacking)} in the mail")
         return content._replace(subject=legal.labelled(rule, content.subject)) if rule.label else content
 
@@ -288,7 +288,7 @@ def _context(
         **form.about,
     }
     if wanted:
-        context |= rendering.plain(letter_facts.facts(letter, form.definition, wanted, of_order))
+        context |= letter_facts.facts(letter, form.definition, wanted, of_order)
         if links.shop.free_shipping:
             context["free_shipping"] = _free_shipping(context, links.shop)
     return context

@@ -5,6 +5,7 @@ The names are those of rendering.CONTEXT; whatever the shop did not tell is None
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime
@@ -14,6 +15,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row
 
 from postlude.event_kinds import EVENTS
+from postlude.rendering import plain
+from postlude.rendering.variables import MAX_TEXT
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.{0,30}(Z|[+-]\d\d(:?\d\d)?))?$")
 # what `facts` tells
@@ -38,6 +41,9 @@ _READ: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("bill", "event", "product", "cart", "notice", "contact"), ("event",)),
     "rating": ("score",),
 }
+# a line of an order, as 43_letters writes it
+LINE = ("sku", "name", "category", "url", "image_url", "quantity", "unit_price", "amount")
+Lines = list[dict[str, Any]] | None
 BILLS = ("payment_failed", "renewal_due")  # events that ask for money
 
 
@@ -59,17 +65,15 @@ def parts(uses: Collection[str]) -> frozenset[str]:
 def facts(
     letter: Row[Any], definition: Mapping[str, Any], names: Collection[str] = NAMES, of_order: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What `names` ask for of the order and the event this message is about; definition: of the campaign.
+    """What `names` ask for of the order and the event this message is about, as rendering.plain makes it; definition: of the campaign.
 
-    of_order: its parts that are wanted; none named: all.
+    of_order: its parts that are wanted; none named: all. Raises RenderError.
     """
     parcels = [_parcel(row, number, letter) for number, row in enumerate(letter.shipments or (), 1)]
     event = _event(letter) if letter.event is not None else None
-    items = letter.items
+    items = _lines(letter.items)
     known: dict[str, Callable[[], Any]] = {
-        "order": lambda: _order(letter, parcels, of_order or _ORDER) if letter.order_number else None,
-        "item": lambda: items[0] if items else None,
-        "items": lambda: items,
+        "order": lambda: _order(letter, items, parcels, of_order or _ORDER) if letter.order_number else None,
         "shipment": lambda: _shipment(letter, parcels),
         "shipments": lambda: parcels,
         "refund": lambda: _refund(letter, event),
@@ -81,7 +85,24 @@ def facts(
         "notice": lambda: _notice(event),
         "contact": lambda: _contact(event, definition.get("contact")),
     }
-    return {name: known[name]() for name in names}
+    told: dict[str, Any] = plain({name: known[name]() for name in names if name in known})
+    if "items" in names:
+        told["items"] = items
+    if "item" in names:
+        told["item"] = items[0] if items else None
+    return told
+
+
+def _lines(written: str | None) -> Lines:
+    """The lines of an order as plain values, the dearest first; None: nobody has asked for them."""
+    if written is None:
+        return None
+    lines = [dict(zip(LINE, row, strict=True)) for row in json.loads(written)]
+    # in JSON a control character is an escape: without any, and short, each text in it is what `plain` would make of it
+    if len(written) <= MAX_TEXT and "\\" not in written and written.isprintable():
+        return lines
+    checked: list[dict[str, Any]] = plain(lines)
+    return checked
 
 
 def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -89,46 +110,50 @@ def _shipment(letter: Row[Any], parcels: list[dict[str, Any]]) -> dict[str, Any]
     return mine or (parcels[0] if len(parcels) == 1 else None)
 
 
-def _subtotal(letter: Row[Any]) -> Any:
-    return sum([row["amount"] for row in letter.items])
+def _subtotal(items: Lines) -> Any:
+    return sum([row["amount"] for row in items or ()])
 
 
 def _state(letter: Row[Any], parcels: list[dict[str, Any]]) -> str:
     reached = (
-        ("cancelled", letter.cancelled), ("returned", getattr(letter, "return")), ("delivered", letter.delivered_at),
+        ("cancelled", letter.cancelled), ("returned", letter.returned), ("delivered", letter.delivered_at),
         ("shipped", any(parcel["shipped_on"] for parcel in parcels)),
     )  # fmt: skip
     return next((state for state, so in reached if so), "paid")
 
 
-def _total(letter: Row[Any]) -> Any:
-    return letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or _subtotal(letter)
+def _total(letter: Row[Any], items: Lines) -> Any:
+    return letter.paid_amount if letter.paid_amount is not None else letter.counted_amount or _subtotal(items)
 
 
-_ORDER: Mapping[str, Callable[[Row[Any], list[dict[str, Any]]], Any]] = {
-    "number": lambda letter, parcels: letter.order_number,
-    "placed_on": lambda letter, parcels: local_day(letter.placed_at, letter.zone),
-    "delivered_on": lambda letter, parcels: local_day(letter.delivered_at, letter.zone),
-    "promised_on": lambda letter, parcels: letter.promised_on,
-    "currency": lambda letter, parcels: letter.order_currency,
-    "payment": lambda letter, parcels: letter.payment,
-    "url": lambda letter, parcels: letter.order_url,
-    "state": _state,
-    "shipped_on": lambda letter, parcels: min((p["shipped_on"] for p in parcels if p["shipped_on"]), default=None),
-    "subtotal": lambda letter, parcels: _subtotal(letter),
-    "shipping": lambda letter, parcels: letter.shipping_amount,
-    "discount": lambda letter, parcels: letter.discount_amount,
-    "tax": lambda letter, parcels: letter.tax_amount,
-    "total": lambda letter, parcels: _total(letter),
-    "address": lambda letter, parcels: [line.strip() for line in (letter.address or "").splitlines() if line.strip()],
+_ORDER: Mapping[str, Callable[[Row[Any], Lines, list[dict[str, Any]]], Any]] = {
+    "number": lambda letter, items, parcels: letter.order_number,
+    "placed_on": lambda letter, items, parcels: local_day(letter.placed_at, letter.zone),
+    "delivered_on": lambda letter, items, parcels: local_day(letter.delivered_at, letter.zone),
+    "promised_on": lambda letter, items, parcels: letter.promised_on,
+    "currency": lambda letter, items, parcels: letter.order_currency,
+    "payment": lambda letter, items, parcels: letter.payment,
+    "url": lambda letter, items, parcels: letter.order_url,
+    "state": lambda letter, items, parcels: _state(letter, parcels),
+    "shipped_on": lambda letter, items, parcels: min(
+        (p["shipped_on"] for p in parcels if p["shipped_on"]), default=None
+    ),
+    "subtotal": lambda letter, items, parcels: _subtotal(items),
+    "shipping": lambda letter, items, parcels: letter.shipping_amount,
+    "discount": lambda letter, items, parcels: letter.discount_amount,
+    "tax": lambda letter, items, parcels: letter.tax_amount,
+    "total": lambda letter, items, parcels: _total(letter, items),
+    "address": lambda letter, items, parcels: [
+        line.strip() for line in (letter.address or "").splitlines() if line.strip()
+    ],
 }
 
 
 OF_ORDER = frozenset(_ORDER)
 
 
-def _order(letter: Row[Any], parcels: list[dict[str, Any]], keys: Collection[str]) -> dict[str, Any]:
-    return {key: _ORDER[key](letter, parcels) for key in keys}
+def _order(letter: Row[Any], items: Lines, parcels: list[dict[str, Any]], keys: Collection[str]) -> dict[str, Any]:
+    return {key: _ORDER[key](letter, items, parcels) for key in keys}
 
 
 def _parcel(row: Mapping[str, Any], number: int, letter: Row[Any]) -> dict[str, Any]:
@@ -147,7 +172,7 @@ def _parcel(row: Mapping[str, Any], number: int, letter: Row[Any]) -> dict[str, 
 
 
 def _refund(letter: Row[Any], event: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    told = getattr(letter, "return")
+    told = letter.returned
     if told is None:
         return None
     due = date.fromisoformat(told["due_on"]) if told["due_on"] else (event or {}).get("due_on")

@@ -53,6 +53,7 @@ class Session(Protocol):
 
 
 P = TypeVar("P", bound=Parcel)
+_SOME = 16  # so many are prepared early at a time; longer, and the connections would wait for it
 
 
 @dataclass(eq=False)
@@ -74,7 +75,8 @@ class Loop(Lanes[Item], Generic[Item, P]):
     """`count` connections in one thread; the same to its caller as Lanes.
 
     prepare(item): the parcel, None when there is nothing to hand over; conclude(parcel, outcome): what became of it. Both in the
-    loop's thread. ahead(items, following): told there that these are prepared next, and likely the following, `how_far` at most.
+    loop's thread. ahead(items, following): told there that these are prepared next, and likely the following, `how_far` at most;
+    whether there was something to do.
     intend(parcels): commits their intents, in a thread of its own. signal: what a session yields to ask for that.
     """
 
@@ -88,7 +90,7 @@ class Loop(Lanes[Item], Generic[Item, P]):
         signal: object,
         tick: Callable[[], None] = lambda: None,
         ready: Callable[[Item], bool] = lambda item: True,
-        ahead: Callable[[Sequence[Item], Sequence[Item]], None] = lambda items, following: None,
+        ahead: Callable[[Sequence[Item], Sequence[Item]], bool] = lambda items, following: False,
         how_far: int = 0,
     ) -> None:
         super().__init__(count, _no_connection, lambda send, item: None, tick, ready)
@@ -170,7 +172,7 @@ class Loop(Lanes[Item], Generic[Item, P]):
             while not (self._stopped and not self._busy):
                 more = self._feed(lines)
                 self._to_commit(in_a_hurry=not more)
-                self._turn(0 if more else self._patience(lines))
+                self._turn(0 if more or self._early() else self._patience(lines))
             for line in lines:
                 self._go_on(line, line.session.close())
             limit = monotonic() + _PATIENCE
@@ -223,6 +225,12 @@ class Loop(Lanes[Item], Generic[Item, P]):
                 self._waiting = left
             self._busy += len(found)
             return found, left[: self._how_far]
+
+    def _early(self) -> bool:
+        """While all connections wait for the server or the ledger: some of what is prepared next. False: nothing is left to do."""
+        with self._change:
+            waiting = [] if self._stopped else self._waiting[: 2 * self._how_far]
+        return any(self._ahead(waiting[at : at + _SOME], ()) for at in range(0, len(waiting), _SOME))
 
     def _patience(self, lines: list[_Line[P]]) -> float:
         """Seconds until something has to be looked at even if nothing comes."""

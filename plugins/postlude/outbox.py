@@ -7,17 +7,16 @@ connections (lanes.py) intents and settlements are committed in groups (ledger.p
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import select
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -125,9 +124,11 @@ class Outbox:
             self.counts["relay_down"] = 1
             return dict(self.counts)
         # what is there now stays, and what a message leaves is freed without: to look for rings in it costs much and finds none
-        rings = gc.get_threshold()
+        rings, turns = gc.get_threshold(), sys.getswitchinterval()
+        # the ledger's thread has little to do, and all connections wait for it: it need not wait for a dozen mails to be written
+        sys.setswitchinterval(0.0002)
         gc.freeze()
-        gc.set_threshold(50_000, *rings[1:])
+        gc.set_threshold(500_000, *rings[1:])
         try:
             with self._lanes() as self._crew:
                 self._turns_of_ghosts()
@@ -139,6 +140,7 @@ class Outbox:
             self._ledger.close()
             gc.set_threshold(*rings)
             gc.unfreeze()
+            sys.setswitchinterval(turns)
         return dict(self.counts)
 
     def _deliver(self, progress: Progress | None, limit: int | None) -> None:
@@ -284,7 +286,7 @@ class Outbox:
                 }
             )
         pressure = self.calendar.pressure_in_force
-        return list(
+        return db.light(
             db.run(
                 conn, "42_claim", ids=db.array(ids), worker=self.worker, now=now, windows=db.dumps(windows),
                 blackouts=self.calendar.blackouts, holidays=db.dumps(self.calendar.holidays_around(now, timedelta(0))),
@@ -377,12 +379,12 @@ class Outbox:
             intent.keep = {"letter": db.dumps(frozen(message)), "raw": bytes(raw)}
         return Parcel(claim, provider, message, raw, intent)
 
-    def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> None:
-        """Write these mails, and while at it the following, unless they are written."""
-        if not all([mail.written for mail in mails]):
-            for mail in (*mails, *following):
-                with contextlib.suppress(Exception):  # what nobody foresaw is raised when it is this mail's turn
-                    mail.write(self.clock())
+    def _write_ahead(self, mails: Sequence[Mail], following: Sequence[Mail]) -> bool:
+        """Write these mails, and while at it the following. False: these are written, or cannot be."""
+        if all([mail.tried for mail in mails]):
+            return False
+        written.write_all((*mails, *following), self.clock())
+        return True
 
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """Settle what became of a hand-over, and learn from it."""
@@ -489,9 +491,9 @@ class Outbox:
             log.warning("%s: settling %s came too late; its claim had been recovered", self.worker, lost)
 
 
-def _put_off(row: Row[Any]) -> Any:
+def _put_off(row: Any) -> Any:
     """The row of a claim that found no place."""
-    return SimpleNamespace(**dict(row._mapping) | {"state": "scheduled", "reason": "quota"})
+    return row._replace(state="scheduled", reason="quota")
 
 
 def recover(engine: Engine, now: datetime) -> dict[str, int]:

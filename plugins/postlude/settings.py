@@ -93,9 +93,9 @@ class Settings(BaseSettings):
     )
     airflow_port: int = 18080
     secret: str = Field("", description="key for links and coupon codes; empty: made once and kept in `home`/secret")
-    batch: int = Field(200, ge=1, le=5000, description="messages claimed at a time")
+    batch: int = Field(500, ge=1, le=5000, description="messages claimed at a time")
     connections: int = Field(
-        4, ge=1, le=50, description="connections to the relay that each deliver task keeps at once"
+        4, ge=1, le=200, description="connections to the relay that each deliver task keeps at once"
     )
     provider_connections: dict[str, int] = Field(
         {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from html import unescape
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_the_confirmation_says_what_where_and_when_and_how_it_was_paid(shop: Sho
     for said in (number, "Blue mug", "€50.00", "€4.90", "€54.90", "Visa ending in 4242", "4 Mill Row", "Saturday, March 7",
                  "https://shop.example/orders/1", "https://shop.example/returns"):  # fmt: skip
         assert said in mail.text, said
-        assert said in mail.html or "://" in said, said
+        assert said in unescape(mail.html) or "://" in said, said
     shop.lane(campaign("order_confirmation"), "2026-03-03 23:08")
     assert len(shop.mails(ana)) == 1
 

@@ -83,6 +83,7 @@ class Connection:
         self._host = host
         self._buffer = b""
         self._socket: socket.socket | None = None
+        self._wants = POLLOUT  # what the last push had to wait for
 
     def connect(self, port: int, timeout: float, tls: ssl.SSLContext | None = None) -> Steps[None]:
         deadline = monotonic() + max(timeout, 0.001)
@@ -171,25 +172,41 @@ class Connection:
         poll.register(self.wire, event)
         return bool(poll.poll(seconds * 1000 + 1))
 
-    def write(self, data: bytes, timeout: float) -> Steps[None]:
-        """Hand all of `data` to the kernel, each block of 64 KiB within `timeout` seconds."""
+    def push(self, data: bytes) -> bytes:
+        """Hand to the kernel what it takes at once; the rest, nearly always nothing, is for `write`."""
         assert self._socket
         try:
-            for start in range(0, len(data), _BLOCK):
-                block, deadline = data[start : start + _BLOCK] if len(data) > _BLOCK else data, 0.0
-                while block:
-                    try:
-                        block = block[self._socket.send(block) :]
-                        continue
-                    except (BlockingIOError, ssl.SSLWantWriteError):
-                        event = POLLOUT
-                    except ssl.SSLWantReadError:
-                        event = POLLIN
-                    deadline = deadline or monotonic() + timeout
-                    if not (yield self, event, deadline):
-                        raise TimeoutError
+            sent = self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self._wants = POLLOUT
+            return data
+        except ssl.SSLWantReadError:
+            self._wants = POLLIN
+            return data
         except (OSError, ValueError) as error:
             raise Lost(_why(error)) from None
+        return b"" if sent == len(data) else data[sent:]
+
+    def write(self, data: bytes, timeout: float) -> Steps[None]:
+        """Hand all of `data` to the kernel, each block of 64 KiB within `timeout` seconds."""
+        for start in range(0, len(data), _BLOCK):
+            block, deadline = data[start : start + _BLOCK] if len(data) > _BLOCK else data, 0.0
+            while block:
+                size = len(block)
+                block = self.push(block)
+                if len(block) == size:
+                    deadline = deadline or monotonic() + timeout
+                    if not (yield self, self._wants, deadline):
+                        raise Lost("timed out")
+
+    def replies(self, shape: re.Pattern[bytes], timeout: float) -> Steps[bool]:
+        """Take the next replies, when all of them come at once and have this shape; else they are left for `reply`."""
+        if not self._buffer:
+            yield from self._receive(monotonic() + timeout)
+        found = shape.fullmatch(self._buffer)
+        if found:
+            self._buffer = b""
+        return found is not None
 
     def reply(self, timeout: float) -> Steps[Reply]:
         """The next reply, complete within `timeout` seconds however slowly it drips."""

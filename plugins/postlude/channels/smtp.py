@@ -229,6 +229,14 @@ class _Failed(Exception):
         self.outcome, self.phase, self.link_usable = outcome, phase, link_usable
 
 
+# what a message begins with: phase, which time limit, the class of reply that lets it go on
+_ENVELOPE = (("mail", "command", 2), ("rcpt", "command", 2), ("data", "data", 3))
+# all of it taken, as nearly always
+_TAKEN = re.compile(rb"2\d\d [^\r\n]{0,500}\r\n2\d\d [^\r\n]{0,500}\r\n3\d\d [^\r\n]{0,500}\r\n")
+# so long a kept connection is taken for open without a look at it: where it was closed, MAIL finds out, and a fresh one decides
+_FRESH = 1.0
+
+
 class Session:
     """The kept connection and what the server offered on it. What may take time are steps (_smtp_client.py)."""
 
@@ -236,7 +244,7 @@ class Session:
         self.relay, self.at = relay, relay.timeouts
         self.link: Connection | None = None
         self.offers: dict[str, str] = {}
-        self.sent, self.opened = 0, 0.0
+        self.sent, self.opened, self.used = 0, 0.0, 0.0
 
     def send(self, message: Message, raw: bytes) -> Steps[Outcome]:
         """The steps of one hand-over. INTEND among them: commit the intent, or throw why it is not; the dot follows directly."""
@@ -271,10 +279,10 @@ class Session:
     def _usable(self) -> Steps[bool]:
         if not self.link:
             return False
-        worn = self.sent >= self.relay.session or monotonic() - self.opened > _MAX_AGE
-        if worn:
+        now = monotonic()
+        if self.sent >= self.relay.session or now - self.opened > _MAX_AGE:
             yield from self.close()
-        elif not self.link.quiet():
+        elif now - self.used > _FRESH and not self.link.quiet():
             self.drop()
         return self.link is not None
 
@@ -326,59 +334,66 @@ class Session:
         link = self.link
         assert link
         self.sent += 1
-        options = ""
-        if not (sender.isascii() and recipient.isascii() and body.isascii()):
-            if "SMTPUTF8" not in self.offers or "8BITMIME" not in self.offers:
-                blamed: Scope = "message" if recipient.isascii() else "recipient"
-                raise _Failed(Outcome("refused", blamed, "eai"), "eai", link_usable=True)
-            options = " BODY=8BITMIME SMTPUTF8"
-        size = self.offers.get("SIZE", "")
-        if size.isdigit() and 0 < int(size) < len(body):
-            raise _Failed(Outcome("refused", "message", f"larger than the {size} bytes the relay takes"), "size", True)
         secret = (recipient,)
-        lines = [
-            ("mail", f"MAIL FROM:<{sender}>{options}\r\n".encode(), self.at["command"], 2),
-            ("rcpt", f"RCPT TO:<{recipient}>\r\n".encode(), self.at["command"], 2),
-            ("data", b"DATA\r\n", self.at["data"], 3),
-        ]
+        mail, rcpt = (
+            f"MAIL FROM:<{sender}>{self._options(sender, recipient, body)}\r\n".encode(),
+            f"RCPT TO:<{recipient}>\r\n".encode(),
+        )
         if "PIPELINING" in self.offers:
-            yield from self._pipeline(link, lines, secret)
+            yield from self._pipeline(link, b"%b%bDATA\r\n" % (mail, rcpt), secret)
         else:
-            for phase, line, limit, wanted in lines:
-                yield from self._say(phase, line, limit, wanted, secret)
+            for (phase, limit, wanted), line in zip(_ENVELOPE, (mail, rcpt, b"DATA\r\n"), strict=True):
+                yield from self._say(phase, line, self.at[limit], wanted, secret)
         try:
-            yield from link.write(body, self.at["block"])
+            if rest := link.push(body):
+                yield from link.write(rest, self.at["block"])
         except Lost as error:
             raise _Failed(lost("body", str(error)), "body") from None
-        yield from self._still_quiet(link, secret)
+        if not link.quiet():
+            yield from self._spoke(link, secret)
         try:
             yield INTEND
         except Exception as error:
             outcome = Outcome("released", reply=f"intent not recorded: {type(error).__name__}")
             raise _Failed(outcome, "intend") from None
-        yield from self._still_quiet(link, secret)
+        if not link.quiet():
+            yield from self._spoke(link, secret)
         try:
             # from the first byte of this on, the message may be theirs
-            yield from link.write(b".\r\n", self.at["block"])
+            if rest := link.push(b".\r\n"):
+                yield from link.write(rest, self.at["block"])
             reply = yield from link.reply(self.at["dot"])
         except Lost as error:
             raise _Failed(lost("dot", str(error)), "dot") from None
         text = sanitise(reply.text, *secret)
         if reply.kind == 2:  # as `judge` says of the dot
+            self.used = monotonic()
             return Outcome("accepted", reply=text, provider_id=_provider_id(reply))
         outcome = judge("dot", reply, text)
         raise _Failed(outcome, "dot", link_usable=outcome.kind != "ambiguous" and not closes_session(reply))
 
-    def _pipeline(
-        self, link: Connection, lines: list[tuple[str, bytes, float, int]], secret: tuple[str, ...]
-    ) -> Steps[None]:
+    def _options(self, sender: str, recipient: str, body: bytes) -> str:
+        """What MAIL has to say of this message. Raises _Failed where the relay does not take such."""
+        plain = sender.isascii() and recipient.isascii() and body.isascii()
+        if not plain and ("SMTPUTF8" not in self.offers or "8BITMIME" not in self.offers):
+            blamed: Scope = "message" if recipient.isascii() else "recipient"
+            raise _Failed(Outcome("refused", blamed, "eai"), "eai", link_usable=True)
+        size = self.offers.get("SIZE", "")
+        if size.isdigit() and 0 < int(size) < len(body):
+            raise _Failed(Outcome("refused", "message", f"larger than the {size} bytes the relay takes"), "size", True)
+        return "" if plain else " BODY=8BITMIME SMTPUTF8"
+
+    def _pipeline(self, link: Connection, lines: bytes, secret: tuple[str, ...]) -> Steps[None]:
         """MAIL, RCPT and DATA in one write (RFC 2920). All three replies are read; the first bad one is the outcome."""
         first: tuple[str, Reply] | None = None
         phase, taken = "mail", 0
         try:
-            yield from link.write(b"".join([line for _, line, _, _ in lines]), self.at["command"])
-            for phase, _, limit, wanted in lines:
-                reply = yield from link.reply(limit)
+            if rest := link.push(lines):
+                yield from link.write(rest, self.at["command"])
+            if (yield from link.replies(_TAKEN, self.at["command"])):
+                return
+            for phase, limit, wanted in _ENVELOPE:
+                reply = yield from link.reply(self.at[limit])
                 taken = reply.kind
                 if first is None and taken != wanted:
                     first = (phase, reply)
@@ -396,10 +411,8 @@ class Session:
         usable = taken == 5 and not closes_session(reply) and (yield from self._reset(link))
         raise _Failed(outcome, phase, link_usable=usable)
 
-    def _still_quiet(self, link: Connection, secret: tuple[str, ...]) -> Steps[None]:
+    def _spoke(self, link: Connection, secret: tuple[str, ...]) -> Steps[None]:
         """An answer before the dot, or an end of the connection, means the message was not taken: so no dot is sent."""
-        if link.quiet():
-            return
         try:
             reply = yield from link.reply(self.at["quit"])
         except Lost as error:

@@ -227,9 +227,9 @@ def _evaluate(
             if found.abandoned:
                 return
             asset = source.add_query_asset(name=batch.name, query=selects[batch.name])
-            suite = context.suites.add(gx.ExpectationSuite(name=f"{gate.name}.{batch.name}"))
-            for number, expect in enumerate(batch.expectations):
-                suite.add_expectation(_expectation(expect, number, values))
+            # all at once: one by one, the whole suite is written down anew for each
+            expectations = [_expectation(expect, number, values) for number, expect in enumerate(batch.expectations)]
+            suite = context.suites.add(gx.ExpectationSuite(name=f"{gate.name}.{batch.name}", expectations=expectations))
             definition = context.validation_definitions.add(
                 gx.ValidationDefinition(
                     name=f"{gate.name}.{batch.name}", data=asset.add_batch_definition_whole_table("all"), suite=suite

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -170,18 +170,25 @@ def bounded(tree: nodes.Template) -> nodes.Template:
     return tree
 
 
-@lru_cache(maxsize=4096, typed=True)
+# an amount stands in a mail two or three times, and hardly ever in the next: a large cache would only be in the way
+@lru_cache(maxsize=64, typed=True)
 def _format_money(amount: Any, currency: str, locale: str) -> str:
-    value = Decimal(str(amount)) or Decimal(0)  # nobody owes minus nothing
     shape = _shape_of_money(currency, locale)
-    if shape and not value.is_signed() and value < _MOST_MONEY:
+    value: float | Decimal
+    # of whole cents a float is written as the decimal it stands for, at a third of the cost
+    if type(amount) is float and 0 <= amount < _MOST_MONEY and round(amount, 2) == amount:
+        value = amount or 0.0  # nobody owes minus nothing
+    else:
+        value = Decimal(str(amount)) or Decimal(0)
+    if shape and 0 <= value < _MOST_MONEY:
         before, digits, symbols, after = shape
         text = format(value, digits)
         return f"{before}{text.translate(symbols) if symbols else text}{after}"
+    value = Decimal(str(value))
     return str(format_currency(value, currency, locale=babel_locale(locale)))
 
 
-_MOST_MONEY = Decimal(10) ** 12
+_MOST_MONEY = 10**12
 _AMOUNTS = [
     Decimal(cents) / 1000
     for cents in (
@@ -223,7 +230,19 @@ def _shape_of_money(currency: str, locale: str) -> tuple[str, str, dict[int, str
 
 def escape(value: Any) -> str:
     """As markupsafe does it, without wrapping what only goes into the text: a mail has dozens of values."""
-    return _escaped(value) if type(value) is str else escape_all(value)
+    kind = type(value)
+    return _escaped(value) if kind is str else str(value) if kind is int else escape_all(value)
+
+
+def as_ascii(text: str) -> str:
+    """HTML with references for all that is not ASCII, as `&#233;`: it needs no transfer encoding, and says the same."""
+    return text if text.isascii() else text.encode("ascii", "xmlcharrefreplace").decode()
+
+
+def escape_as_ascii(value: Any) -> str:
+    """`escape`, for a mail that is ASCII throughout."""
+    text = escape(value)
+    return text if text.isascii() else as_ascii(text)
 
 
 @lru_cache(maxsize=512)
@@ -304,6 +323,13 @@ class _Code(CodeGenerator):
         self.write(")")
 
 
+class _AsciiCode(_Code):
+    """What stands in the template itself is made ASCII when it is compiled, once for all mails."""
+
+    def _output_const_repr(self, group: Iterable[Any]) -> str:
+        return repr(as_ascii("".join(group)))
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Plain values, listed filters, no method calls; a key of a mapping comes before its methods."""
 
@@ -311,11 +337,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "%", "+", "**"})
 
-    def __init__(self, *, autoescape: bool) -> None:
+    def __init__(self, *, autoescape: bool, as_ascii: bool = False) -> None:
+        """as_ascii: for HTML whose every text may be written with references."""
         super().__init__(
             autoescape=autoescape,
             undefined=StrictUndefined,
         )
+        self.as_ascii = as_ascii
+        if as_ascii:
+            self.code_generator_class = _AsciiCode
         self.filters = {**FILTERS, "_turns": _turns}
         self.tests = dict(TESTS)
         self.globals = {"range": _range}
