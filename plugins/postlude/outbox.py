@@ -126,7 +126,7 @@ class Outbox:
         # what is there now stays, and what a message leaves is freed without: to look for rings in it costs much and finds none
         rings, turns = gc.get_threshold(), sys.getswitchinterval()
         # the ledger's thread has little to do, and all connections wait for it: it need not wait for a dozen mails to be written
-        sys.setswitchinterval(0.0002)
+        sys.setswitchinterval(0.001)
         gc.freeze()
         gc.set_threshold(500_000, *rings[1:])
         try:

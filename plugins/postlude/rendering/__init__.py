@@ -386,8 +386,8 @@ class Compiled:
         return self.fill(plain(dict(context)))
 
     def fill(self, values: dict[str, Any]) -> Content:
-        """The mail for one person, from values that are as `plain` makes them; they are changed. Raises RenderError."""
-        values.update({name: nothing for name, nothing in EMPTY.items() if name not in values})
+        """The mail for one person, from values that are as `plain` makes them; `customer` is changed. Raises RenderError."""
+        values = {**EMPTY, **values}
         values["shop"], values["locale"], values["direction"] = self.shop, self.locale, self.direction
         links = values.get("links")
         if isinstance(links, dict):
