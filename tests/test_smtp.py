@@ -404,6 +404,16 @@ def test_mail_goes_through_verified_tls(certificate: Path) -> None:
         assert len(sink.sessions) == 1
 
 
+def test_a_mail_too_large_for_the_kernel_goes_through_tls_whole(certificate: Path) -> None:
+    """What TLS could not take at once it wants again, with the same end."""
+    with Sink(tls=server_tls(certificate)) as sink:
+        url = f"smtp://127.0.0.1:{sink.port}?starttls=required&ca={certificate}&timeout=20"
+        with smtp.connect(url) as send:
+            sent = replace(message(), html="<p>a long one</p>\n" * 300_000)
+            assert hand_over(send, sent).kind == "accepted"
+        assert sink.body == re.sub(rb"(?m)^\.", b"..", to_bytes(sent)) + b".\r\n"
+
+
 def test_a_certificate_nobody_vouches_for_stops_everything(certificate: Path) -> None:
     with Sink(tls=server_tls(certificate)) as sink, smtp.connect(sink.url("starttls=required&timeout=5")) as send:
         outcome = hand_over(send, message())

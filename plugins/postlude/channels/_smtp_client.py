@@ -173,8 +173,13 @@ class Connection:
         return bool(poll.poll(seconds * 1000 + 1))
 
     def push(self, data: bytes) -> bytes:
-        """Hand to the kernel what it takes at once; the rest, nearly always nothing, is for `write`."""
+        """Hand to the kernel what it takes at once; the rest, nearly always nothing, is for `write`.
+
+        No more than a block: TLS wants what it could not take again with the same end, and `write` cuts into blocks.
+        """
         assert self._socket
+        if len(data) > _BLOCK:
+            return data
         try:
             sent = self._socket.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
