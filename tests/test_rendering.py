@@ -687,9 +687,8 @@ def test_a_mail_in_latin_letters_is_ascii_throughout_and_says_the_same(shelf: Sh
     english, korean = (shelf.render(language, item=item, why="ü") for language in ("en", "ko"))
     assert english.html.isascii()
     assert "Café Ørsted & 민준 😀 – 5 ×" in unescape(english.html)
-    assert (
-        "&lt;" not in english.html and "&amp; &#48124;" in english.html
-    )  # what is markup in the data stays escaped once
+    # what is markup in the data stays escaped once
+    assert "&lt;" not in english.html and "&amp; &#48124;" in english.html
     assert english.subject == "s ü" and english.text == "Café Ørsted & 민준 😀\n"
     assert "카페 Ørsted &amp; 민준 😀 – 5 ×" in korean.html
     style = '<mj-head><mj-style>.x::before {{ content: "»"; }}</mj-style></mj-head>'

@@ -54,7 +54,8 @@ def enrol(
     can be sent because of them.
     Raises GateClosed when the trigger would read segments or features of another instant than `now`.
     """
-    _begin(conn, "candidates", "judged")
+    db.walk(conn)
+    db.drop_temporary(conn, "table candidates", "table judged")
     activated = remember_version(conn, campaign, now)
     ended = end_enrolments(conn, [campaign], now)
     if campaign.trigger.reads_features:
@@ -99,14 +100,6 @@ def enrol(
         "missed": missed,
         "reasons": reasons,
     }
-
-
-def _begin(conn: Connection, *tables: str) -> None:
-    """As db.walk, and what an earlier run in this transaction has left of these tables goes."""
-    left = ", ".join(f"to_regclass('pg_temp.{table}')" for table in tables)
-    walk = text(f"select set_config('random_page_cost', '1.1', true), coalesce({left}) is not null")
-    if conn.execute(walk).one()[1]:
-        db.drop_temporary(conn, *(f"table {table}" for table in tables))
 
 
 def _candidates(
@@ -157,7 +150,8 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     so, what was planned for it before moves along (`moved`; it is held for the gate again), or is cancelled (`stopped`).
     """
     db.tell_now(conn, now)
-    _begin(conn, "under_way", "due_steps")
+    db.walk(conn)
+    db.drop_temporary(conn, "table under_way", "table due_steps")
     window = calendar.window_of(campaign.id)
     marketing = campaign.kind == "marketing"
     delays = [delay for delay in calendar.delays if delay.campaign == campaign.id and delay.since is not None]
@@ -168,12 +162,10 @@ def schedule(conn: Connection, campaign: Campaign, calendar: Calendar, now: date
     )
     steps = _steps(campaign, {delay.step: delay.since for delay in delays if delay.in_flight == "migrate"})
     revision = remember(conn, calendar, now)
-    if not db.run(conn, "33_under_way", campaign=campaign.id).rowcount:
-        return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
-    due = db.run(
+    due = db.run(conn, "33_under_way", campaign=campaign.id).rowcount and db.run(
         conn, "33_due_steps", campaign=campaign.id, steps=db.dumps(steps), opens=window.opens, now=now, salt=settings().holdout_salt
-    )  # fmt: skip
-    if not due.rowcount:
+    ).rowcount  # fmt: skip
+    if not due:
         return {"planned": 0, "ghosts": 0} | ({"stopped": stopped} if stopped else {})
     planned = db.run(
         conn, "33_plan_messages", campaign=campaign.id, topic=campaign.topic, kind=campaign.kind, priority=campaign.priority,

@@ -110,9 +110,8 @@ def labelled(rule: Rule, text: str) -> str:
     return text if not rule.label or text.startswith(rule.label) else f"{rule.label} {text}"
 
 
-Wanted = tuple[
-    tuple[str, tuple[str, ...]], ...
-]  # what is asked for, the shop's value in all spellings of text and HTML
+# what is asked for, the shop's value in all spellings of text and HTML
+Wanted = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def wanted(rule: Rule, shop: object) -> Wanted:

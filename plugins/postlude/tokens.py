@@ -188,12 +188,7 @@ def _bounce_mac(key: bytes, message_id: UUID) -> str:
 
 
 def _link(page: str, token: str) -> str:
-    return f"{_base(settings().web_url)}/{page}/{token}"
-
-
-@lru_cache(maxsize=8)
-def _base(url: str) -> str:
-    return url.rstrip("/")
+    return f"{settings().web_url.rstrip('/')}/{page}/{token}"
 
 
 # ---------------------------------------------------------------- keys

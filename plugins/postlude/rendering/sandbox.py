@@ -174,18 +174,14 @@ def bounded(tree: nodes.Template) -> nodes.Template:
 @lru_cache(maxsize=64, typed=True)
 def _format_money(amount: Any, currency: str, locale: str) -> str:
     shape = _shape_of_money(currency, locale)
-    value: float | Decimal
-    # of whole cents a float is written as the decimal it stands for, at a third of the cost
-    if type(amount) is float and 0 <= amount < _MOST_MONEY and round(amount, 2) == amount:
-        value = amount or 0.0  # nobody owes minus nothing
-    else:
-        value = Decimal(str(amount)) or Decimal(0)
+    # a float of whole cents is written as the decimal it stands for, at a third of the cost
+    cents = type(amount) is float and round(amount, 2) == amount
+    value = (amount if cents else Decimal(str(amount))) or Decimal(0)  # nobody owes minus nothing
     if shape and 0 <= value < _MOST_MONEY:
         before, digits, symbols, after = shape
         text = format(value, digits)
         return f"{before}{text.translate(symbols) if symbols else text}{after}"
-    value = Decimal(str(value))
-    return str(format_currency(value, currency, locale=babel_locale(locale)))
+    return str(format_currency(Decimal(str(value)), currency, locale=babel_locale(locale)))
 
 
 _MOST_MONEY = 10**12
@@ -241,8 +237,7 @@ def as_ascii(text: str) -> str:
 
 def escape_as_ascii(value: Any) -> str:
     """`escape`, for a mail that is ASCII throughout."""
-    text = escape(value)
-    return text if text.isascii() else as_ascii(text)
+    return as_ascii(escape(value))
 
 
 @lru_cache(maxsize=512)
