@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -232,6 +233,22 @@ def test_a_relay_that_is_down_for_two_hours_is_tried_a_few_times_and_then_gets_e
     worker(world, clock=lambda: NOW + timedelta(minutes=151), worker="w").deliver()
     assert states(world) == {"sent": 41}
     assert world.one("select count(*) from relay_breakers") == 0
+
+
+def test_what_a_dead_relay_leaves_goes_back_in_one_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd(world, 40)
+    world.post.answer = lambda message: Outcome("deferred", "configuration", "535 5.7.8 wrong")
+    settled: list[int] = []
+    commit = db.Pipe.run
+
+    def counting(pipe: db.Pipe, *statements: Any) -> Any:
+        settled.extend(len(json.loads(values["rows"])) for name, values in statements if name == "45_settle")
+        return commit(pipe, *statements)
+
+    monkeypatch.setattr(db.Pipe, "run", counting)
+    assert worker(world, lanes=1).deliver()["relay_down"] == 1
+    assert len(settled) <= 2 and sum(settled) == 41
+    assert states(world) == {"scheduled": 41}
 
 
 def test_a_wrong_password_opens_the_breaker_at_once_and_one_worker_tries_for_all(world: World) -> None:

@@ -474,8 +474,9 @@ class Outbox:
             "outcome": outcome.kind if outcome else "released", "scope": outcome.scope if outcome else None,
             "reply": outcome.reply if outcome else None, "send_at": send_at, "more_attempts": more_attempts,
         }  # fmt: skip
-        # alone, nobody commits it with an intent of theirs: then it is now
-        self._ledger.settle(Settlement(claim, fields, bool(outcome and outcome.suppress)), wait=self.lanes == 1)
+        # alone, nobody commits it with an intent of theirs: then it is now. What a stopped worker gives back goes as a whole
+        wait = self.lanes == 1 and not (self._crew and self._crew.stopped)
+        self._ledger.settle(Settlement(claim, fields, bool(outcome and outcome.suppress)), wait=wait)
 
     def _told(self, settlement: Settlement) -> None:
         state, reason = settlement.fields["state"], settlement.fields["reason"]
