@@ -30,6 +30,8 @@ source delivers (`needs`): their text says what is missing, and nothing runs unt
 - `check_plan`: the planned messages look wrong; nothing of this run is released. Data Docs shows why.
 - `approve`: nobody answered within `POSTLUDE_APPROVAL_WAIT`. The messages stay held until they expire: answer with
   `postlude approvals`, or let the next run ask again, then about both days together. Clearing `approve` asks once more.
+  Also when something answered within a second or two of the question, before Airflow's executor had let the task go (`Server
+  indicated the task shouldn't be running anymore` in its log): nothing was decided; clear it and answer.
 - `release`: the log names the reason (an answer that is impossible, or came when the messages had expired).
 - `assess`: clear the task.
 

@@ -84,11 +84,11 @@ def test_a_first_run_waits_in_airflow_for_a_named_person_and_the_answer_releases
         api.unpause(ASK)
         run = api.trigger(ASK)
 
-        def at_rest() -> dict[str, str] | None:
+        def at_rest(run: dict[str, Any]) -> dict[str, str] | None:
             found = {task["task_id"]: task["state"] for task in api.tasks(run)}
             return found if found["approve"] in ("awaiting_input", "failed", "skipped", "upstream_failed") else None
 
-        tasks = until(at_rest)
+        tasks = until(lambda: at_rest(run))
         assert (tasks["assess"], tasks["approve"], tasks["release"]) == ("success", "awaiting_input", None)
 
         waiting = states(ours)
@@ -123,16 +123,16 @@ def test_a_first_run_waits_in_airflow_for_a_named_person_and_the_answer_releases
         # asked again about the rest; rejected, nobody gets it
         again = api.trigger(ASK)
         detail = f"/dags/{ASK}/dagRuns/{again['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
-
-        def question() -> Any:
-            try:
-                return api.call("GET", detail)
-            except Unavailable:
-                return None
-
-        assert "an earlier plan of this campaign still waits" in until(question)["body"]
+        assert until(lambda: at_rest(again))["approve"] == "awaiting_input"
+        # nobody answers in the very second of the question: Airflow's executor would take the end of the asking for the end of the task
+        time.sleep(5)
+        assert "an earlier plan of this campaign still waits" in api.call("GET", detail)["body"]
         api.call("PATCH", detail, {"chosen_options": ["Reject"], "params_input": {}})
         api.wait(again, 240, running.check_alive)
         after = states(ours)
-        assert after.get("cancelled:not_approved") == waiting["held:awaiting_approval"] - 12
+        # planned anew, the older of two questions to one person goes
+        assert (
+            after["cancelled:not_approved"] + after.get("cancelled:superseded", 0)
+            == waiting["held:awaiting_approval"] - 12
+        )
         assert not any(state.startswith("held") for state in after)
