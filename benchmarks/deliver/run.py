@@ -67,8 +67,8 @@ ROWS = (
     ":now - interval '1 day', :now, 'b' from orders o",
     "insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, due_at, send_at, expires_at, "
     "planned_at, run_id) select uuid_of('m', e.enrolment_id::text), e.enrolment_id, :campaign, 'miss_you', e.customer_id, 'marketing', "
-    ":template, t.at, t.at, :now + interval '3 days', :now, 'b' "
-    "from enrolments e, lateral (select cast(:now as timestamptz) - random() * interval '2 hours' as at) t",
+    ":template, e.at, e.at, :now + interval '3 days', :now, 'b' "
+    "from (select enrolments.*, cast(:now as timestamptz) - random() * interval '2 hours' as at from enrolments) e",
 )  # fmt: skip
 FIRST = [
     "Ana", "Bo", "Chloé", "Dmitri", "Emma", "Farid", "Grace", "Hana", "Ivan", "Jo", "Kofi", "Lena", "Maximilian", "Noor", "Olga", "Priya",

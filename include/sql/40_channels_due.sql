@@ -11,19 +11,21 @@ select
 from (
     select
         c.channel,
-        coalesce(
-            (
-                select min(f.send_at)
-                from generate_series(1, 9) as p (priority)
-                cross join lateral (
-                    select m.send_at
-                    from messages as m
-                    where m.channel = c.channel and m.priority = p.priority and m.state = 'scheduled'
-                    order by m.send_at
-                    limit 1
-                ) as f
-            ) <= :now,
-            false
+        exists (
+            select 1
+            from generate_series(1, 9) as p (priority)
+            cross join lateral (
+                select m.send_at
+                from messages as m
+                where
+                    m.channel = c.channel
+                    and m.priority = p.priority
+                    and m.state = 'scheduled'
+                    and date_bin('10 minutes', m.send_at, timestamptz 'epoch') <= :now
+                    and m.send_at <= :now
+                order by date_bin('10 minutes', m.send_at, timestamptz 'epoch'), m.customer_id
+                limit 1
+            ) as f
         ) as people,
         coalesce(
             (

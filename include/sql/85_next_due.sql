@@ -9,12 +9,22 @@ select
             select min(d.send_at)
             from (values ('email'), ('sms'), ('webhook'), ('banner')) as c (channel)
             cross join generate_series(1, 9) as p (priority)
+            -- by the index of what is due: first its first ten minutes, then the earliest in them
             cross join lateral (
-                select m.send_at
+                select date_bin('10 minutes', m.send_at, timestamptz 'epoch') as begins
                 from messages as m
                 where m.channel = c.channel and m.priority = p.priority and m.state = 'scheduled'
-                order by m.send_at
+                order by date_bin('10 minutes', m.send_at, timestamptz 'epoch')
                 limit 1
+            ) as f
+            cross join lateral (
+                select min(m.send_at) as send_at
+                from messages as m
+                where
+                    m.channel = c.channel
+                    and m.priority = p.priority
+                    and m.state = 'scheduled'
+                    and date_bin('10 minutes', m.send_at, timestamptz 'epoch') = f.begins
             ) as d
         ),
         (
