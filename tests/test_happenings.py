@@ -208,6 +208,16 @@ def test_a_late_parcel_a_late_refund_and_the_next_mornings_packing_are_told_unti
         assert set(over(world, kind, NOW)) == {True}
 
 
+def test_nothing_is_late_in_a_shop_that_never_tells_what_arrived(world: World) -> None:
+    late = world.order(world.customer(), "2026-02-20")
+    world.do("update orders set promised_on = '2026-02-22', paid_at = placed_at where order_id = :o", o=late)
+    assert note(world)["delivery_delayed"] == 0 and not events(world, "recovery_opened")
+    world.order(world.customer("Ben"), "2025-02-20", delivered="2025-02-24")  # it told once, a year ago, and no more
+    assert note(world)["delivery_delayed"] == 0
+    world.order(world.customer("Eve"), "2026-01-10", delivered="2026-01-12")
+    assert note(world)["delivery_delayed"] == 1 and len(events(world, "recovery_opened")) == 1
+
+
 def test_no_old_news(world: World) -> None:
     ana = world.customer()
     tell(world, ana, "checkout_started", "2026-01-10", cart="1", items=[{"sku": "mug", "quantity": 1}])

@@ -32,7 +32,13 @@ cross join lateral (
     from jsonb_to_recordset(
         case jsonb_typeof(x.detail -> 'items') when 'array' then x.detail -> 'items' else '[]' end
     ) as c (sku text, quantity numeric)
-    inner join products as p on p.source_id = x.source_id and upper(p.sku) = upper(c.sku)
+    cross join lateral (
+        -- one by one: the planner takes a cart for a hundred items, and would read the catalogue for each
+        select q.*
+        from products as q
+        where q.source_id = x.source_id and upper(q.sku) = upper(c.sku)
+        offset 0
+    ) as p
 ) as i
 where
     x.kind = 'checkout_started'

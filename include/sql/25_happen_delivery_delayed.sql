@@ -5,7 +5,16 @@
 -- params  now timestamptz, reach interval
 -- re-run  safe: named by order and ETA
 insert into external_events (source_id, event_key, customer_id, kind, at, known_at, order_id, detail, worked_out)
-with waiting as (
+with telling as materialized (
+    -- where a source tells no deliveries, nothing is late
+    select
+        t.source_id,
+        t.time_zone
+    from sources as t
+    where tells_deliveries(t.source_id, :now)
+),
+
+waiting as (
     select
         o.order_id,
         o.source_id,
@@ -18,7 +27,7 @@ with waiting as (
         p.carrier,
         p.tracking_url
     from orders as o
-    inner join sources as s on o.source_id = s.source_id
+    inner join telling as s on o.source_id = s.source_id
     left join lateral (
         select
             max(h.eta) as eta,
@@ -40,11 +49,6 @@ with waiting as (
             or exists (select 1 from external_events as k where k.order_id = o.order_id and k.kind = 'carrier_exception')
         )
         and delivered_at(o.order_id, :now) is null
-        -- where a source tells no deliveries, nothing is late
-        and exists (
-            select 1 from shipments as k inner join orders as j on k.order_id = j.order_id
-            where j.source_id = o.source_id and k.delivered_at is not null
-        )
 ),
 
 late as (

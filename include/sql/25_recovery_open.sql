@@ -14,6 +14,15 @@ with newest as (
     order by r.customer_id, r.order_id, r.campaign_id, r.about, r.at desc, r.score
 ),
 
+telling as materialized (
+    -- where a source tells no deliveries, nothing is late
+    select
+        t.source_id,
+        t.time_zone
+    from sources as t
+    where tells_deliveries(t.source_id, :now)
+),
+
 facts as (
     select
         n.customer_id,
@@ -33,7 +42,7 @@ facts as (
         local_instant(o.promised_on + cast(:days_late as int) + 1 + time '00:00', s.time_zone),
         null
     from orders as o
-    inner join sources as s on o.source_id = s.source_id
+    inner join telling as s on o.source_id = s.source_id
     where
         -- cheap, so that few are looked at closer
         o.promised_on <= cast(cast(:now as timestamptz) at time zone 'UTC' as date) - cast(:days_late as int)
@@ -48,11 +57,6 @@ facts as (
         > cast(:now as timestamptz) - cast(:reach as interval)
         and coalesce(delivered_at(o.order_id, :now), 'infinity')
         >= local_instant(o.promised_on + cast(:days_late as int) + 1 + time '00:00', s.time_zone)
-        -- where a source tells no deliveries, nothing is late
-        and exists (
-            select 1 from shipments as k inner join orders as j on k.order_id = j.order_id
-            where j.source_id = o.source_id and k.delivered_at is not null
-        )
     union all
     select
         x.customer_id,

@@ -76,6 +76,19 @@ language sql stable parallel safe as $$
 $$;
 comment on function deliveries_of is 'delivered_at for many orders, as a row.';
 
+create or replace function tells_deliveries(source text, now_ timestamptz) returns boolean
+language sql stable parallel safe as $$
+    -- the oldest of its orders of a year first: mostly that one has arrived, and the looking ends
+    select coalesce((
+        select true
+        from postlude.orders as o join postlude.shipments as s on s.order_id = o.order_id
+        where o.source_id = source and o.placed_at > now_ - interval '1 year' and s.delivered_at < now_
+        order by o.placed_at
+        limit 1
+    ), false)
+$$;
+comment on function tells_deliveries is 'Has the source told that any order of the last year arrived? Of one that tells none, none is late.';
+
 create or replace function delivered_at(order_ bigint, now_ timestamptz) returns timestamptz
 language sql stable parallel safe as $$
     select x.delivered_at from postlude.deliveries_of(order_, now_) as x
