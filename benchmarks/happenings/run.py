@@ -34,7 +34,8 @@ SHOP = (
     "(values ('back', null, 50), ('price', 10000, 5 + 400)) as v (what, was, worth)",
     "update products as p set price = c.now from product_changes as c where c.what = 'price' and p.sku = c.sku",
     "insert into customers (source_id, source_customer_id, email, known_at) "
-    "select 'shop', n, 'c' || n || '@customers.example', cast(:now as timestamptz) - interval '3 years' from generate_series(1, :people) as n",
+    "select 'shop', n, 'c' || n || '@customers.example', cast(:now as timestamptz) - interval '3 years' "
+    "from generate_series(1, :people) as n",
     "insert into consents select customer_id, 'email', 'marketing', true, known_at, 'opt_in', known_at from customers",
     "insert into orders (source_id, source_order_id, customer_id, currency, placed_at, paid_at, promised_on, known_at, counted_at, "
     "counted_amount) select source_id, customer_id || '-' || nth, customer_id, 'EUR', at, at, cast(at as date) + 5, at, at, 60 from ("
@@ -64,8 +65,8 @@ SHOP = (
     "insert into enrolments (enrolment_id, campaign_id, version, customer_id, anchor_key, anchor_at, watch_from, enrolled_at, exited_at, "
     "exit_reason, run_id) select uuid_of('e', customer_id::text), 'c', '1', customer_id, '1', known_at, known_at, known_at, :now, "
     "'completed', 'b' from customers",
-    "insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, state, due_at, send_at, expires_at, "
-    "handed_over_at, finalized_at, planned_at, run_id, calendar_revision) "
+    "insert into messages (message_id, enrolment_id, campaign_id, step_id, customer_id, kind, template, state, due_at, send_at, "
+    "expires_at, handed_over_at, finalized_at, planned_at, run_id, calendar_revision) "
     "select uuid_of('m', customer_id::text || n), uuid_of('e', customer_id::text), 'c', 's' || n, customer_id, 'marketing', 't', 'sent', "
     "at, at, at + interval '1 day', at, at, at, 'b', null from customers, generate_series(1, 2) as n, "
     "lateral (select cast(:now as timestamptz) - customer_id * n * 104729 % (250 * 86400) * interval '1 second' as at) as t",
