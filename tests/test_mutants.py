@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROUGH = {"mixture": Mixture(30, 30, 5, 40, 20), "hazards": Hazards(kill=8, stall=4, turn=150)}
 # the same world for all: 60 days, the feed silent for six of them
 WORLD = {"days": 60, "customers": 200, "quiet": 1, "outage_days": (6, 3), "unrest": 1500, "neglect": 1000}
-SEEDS = ("1", "2", "3")
+SEEDS = ("1", "2", "3", "4", "5", "6")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ MUTANTS = {
     "no_intent": Mutant(
         "nothing is written down before the final dot",
         (("44_intend", "set handed_over_at = :now, content_hash = w.content_hash", "set content_hash = w.content_hash"),),
-        ("I1", "I8", "I4"),
+        ("I1", "I2", "I8", "I4"),  # I2: as above
     ),
 }  # fmt: skip
 
