@@ -1,8 +1,8 @@
 """How long the happenings of a large shop take: recovery, gifts, loyalty, and every event that is worked out; at first, and a day later.
 
 Makes customers with five orders each over three years, parcels, answers, returns, checkouts, visits, watched products and mail that
-went out, in an embedded PostgreSQL of its own. Prints rows, seconds by statement, and ratios to reading the orders once. Nothing
-is asserted.
+went out, in an embedded PostgreSQL of its own. Prints rows, seconds by statement, and ratios to reading the orders once; with
+`--plans` also what the plans of all campaigns take that night, marketing and transactional, and once more. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from postlude import audience, db, gifts, happenings, loyalty, recovery
+from postlude import audience, db, enrolment, gifts, happenings, loyalty, recovery
+from postlude.calendar import load_calendar
+from postlude.campaign import load_campaign
 from postlude.loyalty_rules import load_loyalty, load_recovery
+from postlude.settings import settings
 
 NOW = datetime(2026, 4, 2, 6, tzinfo=UTC)
 LARGE = 0.5  # what takes longer than so many seconds is printed by itself
@@ -89,19 +92,20 @@ DAY = (
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--customers", type=int, default=100_000, help="with five orders each (default 100,000)")
+    ask.add_argument("--plans", action="store_true", help="also plan all campaigns, twice")
     ask.add_argument("--folder", type=Path, help="where the database goes; default: temporary, removed at the end")
     wanted = ask.parse_args()
     home = wanted.folder or Path(tempfile.mkdtemp(prefix="postlude-happenings-"))
     url = db.start_embedded(home / "postgres", "-c shared_buffers=1GB -c max_wal_size=4GB -c synchronous_commit=off")
     try:
-        measure(url.set(database="bench"), wanted.customers)
+        measure(url.set(database="bench"), wanted.customers, wanted.plans)
     finally:
         db.stop_embedded(home / "postgres")
         if not wanted.folder:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def measure(url: db.URL, people: int) -> None:
+def measure(url: db.URL, people: int, plans: bool) -> None:
     db.create_database(url)
     db.migrate(url)
     engine = db.engine(url)
@@ -138,6 +142,27 @@ def measure(url: db.URL, people: int) -> None:
         for name, took in seconds.most_common():
             if took > LARGE:
                 print(f"  {name:32}{took:8.1f} s")
+    for kind in ("marketing", "transactional") if plans else ():
+        for words in ("first", "again"):
+            seconds.clear()
+            start = time.perf_counter()
+            count = plan(engine, kind, later, f"bench/{words}")
+            print(f"\nall {kind} campaigns, {words}: {time.perf_counter() - start:.1f} s, {count:,} messages planned")
+            for name, took in seconds.most_common():
+                if took > LARGE:
+                    print(f"  {name:32}{took:8.1f} s")
+
+
+def plan(engine: Engine, kind: str, now: datetime, run: str) -> int:
+    """Enrol and schedule, campaign by campaign, without the checks of the plan; messages planned."""
+    calendar, planned = load_calendar(settings().include / "calendar.yml"), 0
+    for file in sorted((settings().include / "campaigns").glob("*.yml")):
+        campaign = load_campaign(file)
+        if campaign.kind == kind:
+            with db.transaction(engine) as conn:
+                enrolment.enrol(conn, campaign, now, run, calendar=calendar)
+                planned += enrolment.schedule(conn, campaign, calendar, now, run)["planned"]
+    return planned
 
 
 def night(engine: Engine, now: datetime, run: str) -> dict[str, int]:

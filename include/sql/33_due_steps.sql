@@ -49,13 +49,18 @@ missing as materialized (
     from steps as t
     inner join under_way as u on t.version = u.version
     inner join messages as m on u.enrolment_id = m.enrolment_id and t.step_id = m.step_id
-    where m.state in ('scheduled', 'held') and m.lost_answers = 0 and m.planned_at < t.moved_since
+    where
+        t.moved_since is not null
+        -- by its key, and not by the index of states: what all campaigns planned tonight is in there, and the planner does not know of it yet
+        and coalesce(m.state, '') in ('scheduled', 'held')
+        and m.lost_answers = 0
+        and m.planned_at < t.moved_since
     union all
     select u.*, t.step_id, true
     from steps as t
     inner join under_way as u on t.version = u.version
     inner join ghost_messages as g on u.enrolment_id = g.enrolment_id and t.step_id = g.step_id
-    where g.state = 'scheduled' and g.planned_at < t.moved_since
+    where t.moved_since is not null and coalesce(g.state, '') = 'scheduled' and g.planned_at < t.moved_since
 ),
 
 wanted as (

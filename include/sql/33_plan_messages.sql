@@ -134,7 +134,8 @@ moved as (
         state = r.state, reason = r.reason, detail = null, due_at = r.due_at, send_at = coalesce(r.send_at, r.due_at), expires_at = r.expires_at,
         calendar_revision = :calendar_revision, planned_at = :now, finalized_at = r.finalized_at
     from rows as r
-    where m.message_id = r.message_id and r.arm = 'treated' and r.moved and m.state in ('scheduled', 'held')
+    -- by its key, as in due_steps
+    where m.message_id = r.message_id and r.arm = 'treated' and r.moved and coalesce(m.state, '') in ('scheduled', 'held')
     returning 1
 ),
 
@@ -144,7 +145,7 @@ moved_ghosts as (
         state = case r.state when 'held' then 'scheduled' else r.state end, reason = case when r.state <> 'held' then r.reason end, detail = null,
         due_at = r.due_at, send_at = coalesce(r.send_at, r.due_at), expires_at = r.expires_at, planned_at = :now, finalized_at = r.finalized_at
     from rows as r
-    where g.message_id = r.message_id and r.arm = 'holdout' and r.moved and g.state = 'scheduled'
+    where g.message_id = r.message_id and r.arm = 'holdout' and r.moved and coalesce(g.state, '') = 'scheduled'
     returning 1
 ),
 

@@ -104,7 +104,8 @@ cancelled as (
     update messages as m
     set state = 'cancelled', reason = coalesce(d.reason, 'enrolment_ended'), finalized_at = :now
     from ended as d
-    where m.enrolment_id = d.enrolment_id and m.state in ('scheduled', 'held')
+    -- by its key, as in due_steps
+    where m.enrolment_id = d.enrolment_id and coalesce(m.state, '') in ('scheduled', 'held')
     returning m.message_id
 ),
 
@@ -112,7 +113,7 @@ laid_to_rest as (
     update ghost_messages as g
     set state = 'cancelled', reason = coalesce(d.reason, 'enrolment_ended'), finalized_at = :now
     from ended as d
-    where g.enrolment_id = d.enrolment_id and g.state = 'scheduled'
+    where g.enrolment_id = d.enrolment_id and coalesce(g.state, '') = 'scheduled'
     returning g.message_id
 )
 
