@@ -96,7 +96,8 @@ ended as (
     update enrolments as e
     set exited_at = :now, exit_reason = n.exit_reason
     from endings as n
-    where e.enrolment_id = n.enrolment_id and n.exit_reason is not null and e.exited_at is null
+    -- by its key, and not by the index of all passages under way
+    where e.enrolment_id = n.enrolment_id and n.exit_reason is not null and coalesce(e.exited_at, 'infinity') = 'infinity'
     returning e.enrolment_id, n.exit_reason, n.reason
 ),
 
