@@ -73,6 +73,7 @@ with looked_at as (
     where not exists (
         select 1 from enrolments as e
         where e.campaign_id = :campaign and e.customer_id = c.customer_id and e.anchor_key = c.anchor_key
+        offset 0 -- for each by its key: of a young campaign the planner knows no passages, and would read all of them for each
     )
 ),
 

@@ -17,9 +17,11 @@ where
     not exists (
         select 1 from enrolments as e
         where e.campaign_id = :campaign and e.customer_id = m.customer_id and e.anchor_key = m.anchor_key
+        offset 0 -- for each by its key, as in judge_candidates
     )
     and not exists (
         select 1 from refusals as r
         where r.campaign_id = :campaign and r.customer_id = m.customer_id and r.anchor_key = m.anchor_key
+        offset 0
     )
 on conflict do nothing
