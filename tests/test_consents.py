@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from postlude import cli, consents, db, legal
@@ -114,6 +115,27 @@ def test_who_agreed_in_korea_is_told_so_every_two_years_or_gets_no_more_marketin
         for customers, when in (([told], "2026-03-03"), ([told, 10**9], "2026-03-01")):
             with pytest.raises(InputError):
                 consents.told(conn, customers, at(when), "ana", at(NOW))
+
+
+def test_two_plans_at_once_learn_a_new_law_without_getting_in_each_others_way(engine: Engine) -> None:
+    with db.transaction(engine) as conn:
+        conn.execute(text("delete from consent_terms"))
+
+    def plan() -> int:
+        with db.transaction(engine) as conn:
+            consents.remember_terms(conn)
+            return int(conn.execute(text("select count(*) from consent_terms")).scalar_one())
+
+    with ThreadPoolExecutor(1) as other:
+        with db.transaction(engine) as first:
+            consents.remember_terms(first)
+            second = other.submit(plan)  # the first is not committed yet
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.5)
+        assert second.result(timeout=10) > 0
+        with db.transaction(engine) as first:  # nothing new: nobody waits
+            consents.remember_terms(first)
+            assert other.submit(plan).result(timeout=10) > 0
 
 
 def test_a_term_that_is_no_time_of_the_calendar_is_told_at_its_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, text
 
 from postlude import db
 from postlude.errors import InputError
@@ -26,7 +26,11 @@ def remember_terms(conn: Connection, law: Law | None = None) -> None:
         for country, rule in (law or load_law()).countries.items()
         if rule.ends_consents
     ]  # fmt: skip
-    db.run(conn, "33_consent_terms", terms=db.dumps(terms))
+    told = db.dumps(terms)
+    if not db.run(conn, "33_terms_known", terms=told).scalar_one():
+        # of campaigns that learn it at once, the others wait for the first and find nothing to do; else nobody waits for anybody
+        conn.execute(text("select pg_advisory_xact_lock(72060033)"))
+        db.run(conn, "33_consent_terms", terms=told)
 
 
 def due(
