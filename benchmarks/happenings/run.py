@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, text
 
-from postlude import audience, db, enrolment, gifts, happenings, loyalty, recovery
+from postlude import audience, db, enrolment, loyalty
 from postlude.calendar import load_calendar
 from postlude.campaign import load_campaign
-from postlude.loyalty_rules import load_loyalty, load_recovery
+from postlude.loyalty_rules import load_loyalty
+from postlude.pipeline.customers import happen
 from postlude.settings import settings
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shared import fill, watch
 
 NOW = datetime(2026, 4, 2, 6, tzinfo=UTC)
 LARGE = 0.5  # what takes longer than so many seconds is printed by itself
@@ -110,23 +114,14 @@ def measure(url: db.URL, people: int, plans: bool) -> None:
     db.migrate(url)
     engine = db.engine(url)
     began = time.perf_counter()
-    fill(engine, SHOP, NOW, people)
+    fill(engine, SHOP, now=NOW, people=people)
     print(f"the shop is made: {time.perf_counter() - began:.0f} s", flush=True)
     seconds: Counter[str] = Counter()
-    statement = db.run
-
-    def timed(conn: Any, name: str, /, **params: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return statement(conn, name, **params)
-        finally:
-            seconds[name] += time.perf_counter() - start
-
-    db.run = timed  # every statement goes through it
+    watch(seconds, Counter())
     later = NOW + timedelta(days=1)
     for words, now, run in (("first", NOW, 1), ("the same again", NOW, 2), ("a day later", later, 3)):
         if now == later:
-            fill(engine, DAY, now, people)
+            fill(engine, DAY, now=now, people=people)
         with db.transaction(engine) as conn:
             audience.derive_features(conn, now, "bench")
         with db.transaction(engine) as conn:
@@ -139,18 +134,20 @@ def measure(url: db.URL, people: int, plans: bool) -> None:
         whole = time.perf_counter() - start
         events = {name: count for name, count in found.items() if count}
         print(f"\n{words}: {whole:.1f} s, {whole / reading:.1f} times reading the orders once\n  {events}")
-        for name, took in seconds.most_common():
-            if took > LARGE:
-                print(f"  {name:32}{took:8.1f} s")
+        print_dear(seconds)
     for kind in ("marketing", "transactional") if plans else ():
         for words in ("first", "again"):
             seconds.clear()
             start = time.perf_counter()
             count = plan(engine, kind, later, f"bench/{words}")
             print(f"\nall {kind} campaigns, {words}: {time.perf_counter() - start:.1f} s, {count:,} messages planned")
-            for name, took in seconds.most_common():
-                if took > LARGE:
-                    print(f"  {name:32}{took:8.1f} s")
+            print_dear(seconds)
+
+
+def print_dear(seconds: Counter[str]) -> None:
+    for name, took in seconds.most_common():
+        if took > LARGE:
+            print(f"  {name:32}{took:8.1f} s")
 
 
 def plan(engine: Engine, kind: str, now: datetime, run: str) -> int:
@@ -167,23 +164,12 @@ def plan(engine: Engine, kind: str, now: datetime, run: str) -> int:
 
 def night(engine: Engine, now: datetime, run: str) -> dict[str, int]:
     """What the segment DAG does about it: the tasks keep_loyalty and note_happenings."""
-    rules, cases = load_loyalty(), load_recovery()
-    assert rules and rules.gifts and cases
+    rules = load_loyalty()
+    assert rules
     with db.transaction(engine) as conn:
         found: dict[str, int] = dict(loyalty.update(conn, rules, now, run))
     with db.transaction(engine) as conn:
-        db.walk(conn)
-        found |= recovery.update(conn, cases, now) | gifts.draw(conn, rules.gifts, now)
-        return found | happenings.note(conn, rules, now)
-
-
-def fill(engine: Engine, statements: tuple[str, ...], now: datetime, people: int) -> None:
-    for statement in statements:
-        with engine.begin() as conn:
-            named = {"now": now, "people": people}
-            conn.execute(text(statement), {name: value for name, value in named.items() if f":{name}" in statement})
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        conn.execute(text("vacuum analyze"))
+        return found | happen(conn, now)
 
 
 if __name__ == "__main__":

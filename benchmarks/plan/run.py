@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,9 @@ from postlude import coupons, db, enrolment
 from postlude.calendar import load_calendar
 from postlude.campaign import Campaign, load_campaign
 from postlude.settings import settings
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shared import fill, watch
 
 NOW = datetime(2026, 6, 1, 6, tzinfo=UTC)
 
@@ -104,27 +107,11 @@ def win_back(engine: Engine, people: int) -> None:
     fill(engine, LAPSED, now=NOW)
 
 
-def fill(engine: Engine, statements: tuple[str, ...], **params: Any) -> None:
-    for statement in statements:
-        with engine.begin() as conn:
-            conn.execute(text(statement), {name: value for name, value in params.items() if f":{name}" in statement})
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        conn.execute(text("vacuum analyze"))
-
-
 def measure(engine: Engine, campaign: Campaign, table: Table) -> None:
     """Plan once, plan again (nothing new), then the same rows without rules, keys and checks."""
     campaign = campaign.model_copy(update={"audience": campaign.audience.model_copy(update={"holdout": 0.0})})
     calendar = load_calendar(settings().include / "calendar.yml")
     seconds: Counter[str] = Counter()
-    statement = db.run
-
-    def timed(conn: Any, name: str, /, **params: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return statement(conn, name, **params)
-        finally:
-            seconds[name] += time.perf_counter() - start
 
     def plan(run: str) -> float:
         start = time.perf_counter()
@@ -136,13 +123,10 @@ def measure(engine: Engine, campaign: Campaign, table: Table) -> None:
             enrolment.release(conn, campaign)
         return time.perf_counter() - start
 
-    db.run = timed  # every statement of the plan goes through it
-    try:
-        first = plan("bench/1")
-        parts = dict(seconds)
-        second = plan("bench/2")
-    finally:
-        db.run = statement
+    watch(seconds, Counter())
+    first = plan("bench/1")
+    parts = dict(seconds)
+    second = plan("bench/2")
 
     def count(query: str) -> int:
         with db.transaction(engine) as conn:

@@ -15,18 +15,20 @@ import os
 import pstats
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
 
 from postlude import db, simulate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shared import fill, watch
 
 NOW = datetime(2026, 6, 1, 4, tzinfo=UTC)
 SHOP = (
@@ -68,29 +70,6 @@ def server_cpu(data: Path) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def watch(spent: Counter[str], times: Counter[str]) -> None:
-    """Count how long the statements of files take, seen from here: on a busy machine their share tells, not their seconds."""
-    single, piped = db.run, db.Pipe.run
-
-    def run(conn: Any, name: str, /, **params: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return single(conn, name, **params)
-        finally:
-            spent[name] += time.perf_counter() - began
-            times[name] += 1
-
-    def pipe(self: db.Pipe, *statements: tuple[str, dict[str, Any]]) -> list[list[Any]]:
-        began, name = time.perf_counter(), " + ".join(name for name, _ in statements)
-        try:
-            return piped(self, *statements)
-        finally:
-            spent[name] += time.perf_counter() - began
-            times[name] += 1
-
-    db.run, db.Pipe.run = run, pipe  # type: ignore[method-assign]
-
-
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--customers", type=int, default=100_000)
@@ -114,14 +93,7 @@ def main() -> None:
         db.create_database(url)
         db.migrate(url)
         engine = db.engine(url)
-        for statement in SHOP:
-            with engine.begin() as conn:
-                values = {"now": NOW, "people": wanted.customers}
-                conn.execute(
-                    text(statement), {name: value for name, value in values.items() if f":{name}" in statement}
-                )
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-            conn.execute(text("vacuum analyze"))
+        fill(engine, SHOP, now=NOW, people=wanted.customers)
         engine.dispose()
         asked = simulate.Wanted(NOW, wanted.days, wanted.future)  # type: ignore[arg-type]
         profiler = cProfile.Profile()

@@ -3,18 +3,8 @@
 -- writes  consent_terms
 -- params  terms jsonb
 -- re-run  safe: the table equals the file
-with told as (
-    select
-        t.country,
-        t.law,
-        make_interval(months => t.purchase) as purchase_for,
-        make_interval(months => t.inquiry) as inquiry_for,
-        make_interval(months => t.notice) as notice_every
-    from jsonb_to_recordset(:terms) as t (country text, law text, purchase int, inquiry int, notice int)
-)
-
 merge into consent_terms as old
-using told as new
+using told_terms(:terms) as new
     on old.country = new.country
 when matched and (old.law, old.purchase_for, old.inquiry_for, old.notice_every)
 is distinct from (new.law, new.purchase_for, new.inquiry_for, new.notice_every)

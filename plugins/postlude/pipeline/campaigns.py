@@ -81,12 +81,13 @@ def enrol(campaign: str, now: datetime, run_id: str, origin: str) -> Counts:
     if off := flows.lacking(spec, flows.delivered()):
         log.warning("%s is off: it %s", spec.id, off)
         return {"off": 1, "enrolled": 0}
-    with db.transaction() as conn:  # a short one: whoever learns something new holds up the others until it ends
-        coupons.declare(conn, pools, now)
-        consents.remember_terms(conn)
-    with recorded("enrol", spec.id, now, run_id, origin) as counts, db.transaction() as conn:
-        past = history_before(now, origin)
-        counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=plan))
+    with recorded("enrol", spec.id, now, run_id, origin) as counts:
+        with db.transaction() as conn:  # a short one: whoever learns something new holds up the others until it ends
+            coupons.declare(conn, pools, now)
+            consents.remember_terms(conn)
+        with db.transaction() as conn:
+            past = history_before(now, origin)
+            counts.update(enrolment.enrol(conn, spec, now, run_id, history_before=past, calendar=plan))
     return counts
 
 

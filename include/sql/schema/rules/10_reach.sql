@@ -76,6 +76,15 @@ language sql stable parallel safe as $$
 $$;
 comment on function deliveries_of is 'delivered_at for many orders, as a row.';
 
+create or replace function told_terms(terms jsonb)
+returns table (country text, law text, purchase_for interval, inquiry_for interval, notice_every interval)
+language sql stable parallel safe as $$
+    select
+        t.country, t.law, make_interval(months => t.purchase), make_interval(months => t.inquiry), make_interval(months => t.notice)
+    from jsonb_to_recordset(terms) as t (country text, law text, purchase int, inquiry int, notice int)
+$$;
+comment on function told_terms is 'What include/legal.yml says of how long consents last, as rows of consent_terms.';
+
 create or replace function tells_deliveries(source text, now_ timestamptz) returns boolean
 language sql stable parallel safe as $$
     -- the oldest of its orders of a year first: mostly that one has arrived, and the looking ends
